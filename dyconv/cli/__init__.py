@@ -1,0 +1,43 @@
+"""The `dyconv` command. Each subcommand is a file here; heavy imports happen inside its function."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+from dyconv.errors import DyconvError
+
+# name -> module:function. A command's module imports only typer at its top, so that `dyconv --help` is quick.
+COMMANDS: dict[str, str] = {}
+
+
+def build() -> typer.Typer:
+    app = typer.Typer(
+        help="Conversation videos in, verified dual-track WebDataset shards out.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for name, target in COMMANDS.items():
+        module, _, attribute = target.partition(":")
+        command = getattr(import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def main() -> None:
+    """Run the command line; a `DyconvError` becomes two lines and its exit code, never a traceback."""
+    try:
+        build()()
+    except DyconvError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

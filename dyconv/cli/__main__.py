@@ -1,0 +1,3 @@
+from dyconv.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Model slots, the registry that fills them, and the wrappers around each model."""

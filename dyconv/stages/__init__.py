@@ -1,0 +1,1 @@
+"""The steps of the pipeline, one file each, all with the contract of `dyconv.stages.base`."""

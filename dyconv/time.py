@@ -1,0 +1,107 @@
+"""Time as a type: exact rational seconds, and the two rates of everything after `normalize`.
+
+Sources have variable frame rates, rotated pictures and start times other than zero. Their times are presentation
+timestamps, kept as `Fraction` seconds. After `normalize` there is one clock: 25 frames and 16,000 samples a second,
+which is exactly 640 samples a frame. No other module multiplies or divides by a rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+FPS = 25
+SAMPLE_RATE = 16_000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+FRAME = Fraction(1, FPS)
+
+
+def seconds(value: int | float | str | Fraction) -> Fraction:
+    """Exact seconds from a number or from text such as `"9.2"` or `"46/5"`.
+
+    A float is read as its shortest decimal form (`9.2` is 46/5, not the binary neighbour of it).
+
+    Raises:
+        ValueError: if the value is not a finite number.
+    """
+    if isinstance(value, float):
+        value = repr(value)
+    try:
+        return Fraction(value)
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(f"not a time in seconds: {value!r}") from error
+
+
+def frame_at(time: Fraction) -> int:
+    """Index of the 25 fps frame that is on screen at `time` (seconds, clip clock)."""
+    return int(time // FRAME)
+
+
+def nearest_frame(time: Fraction) -> int:
+    """Index of the 25 fps frame whose start is nearest to `time` (ties go to the later frame)."""
+    return int((time + FRAME / 2) // FRAME)
+
+
+def frame_time(index: int) -> Fraction:
+    """Start of 25 fps frame `index`, in seconds on the clip clock."""
+    return index * FRAME
+
+
+def sample_at(time: Fraction) -> int:
+    """Index of the 16 kHz sample nearest to `time` (seconds, clip clock)."""
+    return int((time * SAMPLE_RATE + Fraction(1, 2)) // 1)
+
+
+def frame_samples(index: int) -> int:
+    """Index of the first 16 kHz sample of 25 fps frame `index`."""
+    return index * SAMPLES_PER_FRAME
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Span:
+    """A half-open interval `[start, end)` of seconds. Which clock it is on, its owner says."""
+
+    start: Fraction
+    end: Fraction
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.start, Fraction) and isinstance(self.end, Fraction)):
+            raise TypeError("Span wants Fractions: make one with Span.of(start, end)")
+        if self.end < self.start:
+            raise ValueError(f"a span must not end before it starts: [{float(self.start)}, {float(self.end)})")
+
+    @classmethod
+    def of(cls, start: int | float | str | Fraction, end: int | float | str | Fraction) -> Span:
+        return cls(seconds(start), seconds(end))
+
+    @classmethod
+    def of_frames(cls, start: int, end: int) -> Span:
+        """The span of 25 fps frames `start` up to but not including `end`."""
+        return cls(frame_time(start), frame_time(end))
+
+    @property
+    def duration(self) -> Fraction:
+        return self.end - self.start
+
+    @property
+    def frames(self) -> range:
+        """The 25 fps frames that start inside the span."""
+        return range(-int(-self.start // FRAME), -int(-self.end // FRAME))
+
+    def shift(self, by: Fraction) -> Span:
+        return Span(self.start + by, self.end + by)
+
+    def intersect(self, other: Span) -> Span | None:
+        """The common part, or None where there is none of positive length."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return Span(start, end) if start < end else None
+
+    def to_json(self) -> list[str]:
+        return [str(self.start), str(self.end)]
+
+    @classmethod
+    def from_json(cls, value: list[str]) -> Span:
+        return cls.of(value[0], value[1])
+
+    def __str__(self) -> str:
+        return f"{float(self.start):.2f}-{float(self.end):.2f} s"
