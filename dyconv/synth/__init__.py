@@ -1,0 +1,1 @@
+"""Composes conversations whose truth is known."""
