@@ -1,0 +1,42 @@
+# `make demo` and `make test` set up everything they need. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+PY := .venv/bin/python
+STAMP := .venv/.installed
+export PYANNOTE_METRICS_ENABLED := 0
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup models demo test lint bench lock clean
+help:
+	@echo "make demo    compose a conversation with known truth, build a dataset from it, score it"
+	@echo "make test    lint, types and tests"
+	@echo "make bench   speed ratios, measured in one run (out/bench.json)"
+	@echo "make setup   only the environment and the default models"
+	@echo "make lock    resolve the dependencies anew into requirements.lock"
+	@echo "make clean   remove out/ (the environment stays)"
+
+$(STAMP): requirements.lock pyproject.toml pipelines/setup.sh
+	@PYTHON=$(PYTHON) bash pipelines/setup.sh
+	@touch $@
+
+setup: $(STAMP)
+
+demo: $(STAMP)
+	@$(PY) -m pipelines.run_demo --out out/demo
+
+test: $(STAMP) lint
+	@$(PY) -m pytest
+
+lint: $(STAMP)
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+bench: $(STAMP)
+	@$(PY) -m tests.bench.run --out out/bench.json
+
+lock:
+	@bash pipelines/lock.sh
+
+clean:
+	rm -rf out
