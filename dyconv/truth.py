@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -87,7 +88,7 @@ class Truth:
     def shots(self) -> list[tuple[float, float]]:
         """The shots `[start, end)` in seconds that the cuts divide the media into."""
         edges = [0.0, *self.cuts, self.duration]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data in the order of the format, times rounded to a microsecond and boxes to a hundredth of a pixel."""
