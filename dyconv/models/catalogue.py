@@ -2,6 +2,55 @@
 
 from __future__ import annotations
 
-from dyconv.models.registry import ModelSpec
+from dyconv.models.registry import ModelSpec, Weight
 
-MODELS: tuple[ModelSpec, ...] = ()
+_WHEEL = "the mediapipe 0.10.21 wheel on PyPI (Apache-2.0)"
+
+
+def _mediapipe(path: str, sha256: str) -> Weight:
+    member = f"mediapipe/modules/{path}"
+    return Weight(
+        path=f"mediapipe/{path.rsplit('/', 1)[1]}",
+        sha256=sha256,
+        origin=_WHEEL,
+        fetch="dyconv.models.fetch:mediapipe_wheel",
+        member=member,
+    )
+
+
+MODELS: tuple[ModelSpec, ...] = (
+    ModelSpec(
+        name="mediapipe_face",
+        slot="face_detector",
+        factory="dyconv.models.mediapipe_face:MediaPipeFaceDetector",
+        licence="Apache-2.0",
+        about="BlazeFace, short and full range, on the whole picture and on tiles of it",
+        weights=(
+            _mediapipe(
+                "face_detection/face_detection_short_range.tflite",
+                "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
+            ),
+            _mediapipe(
+                "face_detection/face_detection_full_range_sparse.tflite",
+                "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1",
+            ),
+        ),
+        default=True,
+    ),
+    ModelSpec(
+        name="mediapipe_mesh",
+        slot="face_landmarker",
+        factory="dyconv.models.mediapipe_mesh:MediaPipeMesh",
+        licence="Apache-2.0",
+        about="468-point face mesh and irises, 478 points",
+        weights=(
+            _mediapipe(
+                "face_landmark/face_landmark.tflite", "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814"
+            ),
+            _mediapipe(
+                "iris_landmark/iris_landmark.tflite", "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f"
+            ),
+        ),
+        default=True,
+    ),
+)
