@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,8 +23,8 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
                 np.lib.format.write_array(file, np.ascontiguousarray(arrays[name]), allow_pickle=False)
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read every array of an npz.
+def load_arrays(path: Path | BinaryIO) -> dict[str, np.ndarray]:
+    """Read every array of an npz, a file or an open one.
 
     Raises:
         StoreError: if it is damaged or holds anything but plain arrays.
@@ -30,5 +32,5 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError, zlib.error) as error:
         raise StoreError(f"{path} is not a readable npz of plain arrays: {error}") from error

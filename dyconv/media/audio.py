@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -11,8 +12,8 @@ from dyconv.errors import StoreError
 from dyconv.time import SAMPLE_RATE
 
 
-def read_audio(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Samples float32 [N] in -1 to 1 of a normalized sound file.
+def read_audio(path: Path | BinaryIO, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Samples float32 [N] in -1 to 1 of a normalized sound file, or of an open one.
 
     Raises:
         StoreError: if it is not mono 16 kHz.

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -21,19 +22,24 @@ from dyconv.time import FPS
 _THREADS = 2  # fixed: x264's output depends on the number of threads, and bytes must not depend on the machine
 
 
+def _open(source: Path | BinaryIO) -> Any:
+    return av.open(str(source) if isinstance(source, Path) else source)
+
+
 def read_frames(
-    path: Path, start: int = 0, stop: int | None = None, *, size: tuple[int, int] | None = None
+    path: Path | BinaryIO, start: int = 0, stop: int | None = None, *, size: tuple[int, int] | None = None
 ) -> Iterator[np.ndarray]:
     """Frames `start` up to `stop` of a normalized video as uint8 RGB [H, W, 3], in order.
 
     Args:
+        path: a file, or an open one such as the bytes of a shard's member.
         size: (width, height) to scale to while converting.
 
     Raises:
         StoreError: if the file ends before `stop`.
     """
     wanted = start
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         if start:
@@ -53,15 +59,15 @@ def read_frames(
         raise StoreError(f"{path} ends at frame {wanted}, expected {stop}")
 
 
-def frame_count(path: Path) -> int:
+def frame_count(path: Path | BinaryIO) -> int:
     """Number of frames of a normalized video, from its packets."""
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
 
 
-def frame_size(path: Path) -> tuple[int, int]:
+def frame_size(path: Path | BinaryIO) -> tuple[int, int]:
     """(width, height) in pixels."""
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         stream = container.streams.video[0]
         return stream.width, stream.height
 
