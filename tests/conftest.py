@@ -1,0 +1,25 @@
+"""Shared fixtures. Times are never asserted on: machines are noisy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+settings.register_profile("dyconv", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dyconv")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real clips (`DYCONV_REAL_DATA`, default ../shared/data); skips where there is none."""
+    folder = Path(os.environ.get("DYCONV_REAL_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real media at {folder}: set DYCONV_REAL_DATA")
+    return folder
