@@ -10,7 +10,9 @@ import typer
 from dyconv.errors import DyconvError
 
 # name -> module:function. A command's module imports only typer at its top, so that `dyconv --help` is quick.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "doctor": "dyconv.cli.doctor:doctor",
+}
 
 
 def build() -> typer.Typer:
