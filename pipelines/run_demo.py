@@ -1,0 +1,114 @@
+"""What `make demo` runs: a conversation with known truth goes through the whole chain and is scored against it.
+
+    python -m pipelines.run_demo --out out/demo
+
+The media is composed on this machine (see `pipelines.make_demo`), served from 127.0.0.1, downloaded like any other
+source, built with the `demo` recipe on a local Ray, packed, scored and reported. Whatever is finished is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dyconv.errors import DyconvError
+
+SCORES = {
+    "cut_recall": "hard cuts found",
+    "cut_precision": "cuts that are real",
+    "face_recall": "truth faces covered by the right track",
+    "identity_switches": "identity switches",
+    "der": "diarization error rate",
+    "speaker_confusion": "speech given to the wrong person",
+    "abstain_rate": "speech left to nobody",
+    "bleed_db": "partner left in a voice, dB",
+    "av_offset_s": "sound against picture, s",
+}
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="output folder")] = Path("out/demo"),
+    backend: Annotated[str, typer.Option(help="ray or local")] = "ray",
+) -> None:
+    """Compose, serve, build, score and report the demo."""
+    from rich.console import Console
+
+    from dyconv.synth.serve import serve
+    from pipelines.make_demo import compose
+
+    console = Console(highlight=False)
+    media = out / "media"
+    console.print("[bold]composing[/] a conversation with known truth")
+    truth = compose(media)
+    port = _free_port(media / "port")
+    with serve(media, port=port) as url:
+        manifest = _manifest(out, f"{url}/conversation.mp4")
+        console.print(f"[bold]building[/] {url}/conversation.mp4 with the recipe `demo` on {backend}")
+        code = _build(manifest, out, backend)
+    scores = _score(out, truth)
+    _tell(console, out, scores)
+    raise typer.Exit(code)
+
+
+def _free_port(memo: Path) -> int:
+    """The port of the last run if it is still free (then the source's URL is the same), else a new one."""
+    wanted = int(memo.read_text()) if memo.is_file() else 0
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found = int(probe.getsockname()[1])
+        memo.write_text(str(found))
+        return found
+    raise DyconvError("no free port on 127.0.0.1", hint="close some servers and run again")
+
+
+def _manifest(out: Path, url: str) -> Path:
+    path = out / "manifest.jsonl"
+    row = {"id": "demo", "url": url, "licence": "demo-local", "title": "The composed demo conversation", "language": "en"}
+    text = json.dumps(row) + "\n"
+    if not path.is_file() or path.read_text() != text:
+        path.write_text(text)
+    return path
+
+
+def _build(manifest: Path, out: Path, backend: str) -> int:
+    from pipelines.build import build
+
+    return build(recipe="demo", manifest=manifest, out=str(out), backend=backend)
+
+
+def _score(out: Path, truth: Path) -> dict[str, object]:
+    from dyconv.score import score
+
+    scores = score(out, truth)
+    (out / "score.json").write_text(json.dumps(scores, indent=2) + "\n")
+    return scores
+
+
+def _tell(console: object, out: Path, scores: dict[str, object]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from dyconv.report import write_report
+
+    assert isinstance(console, Console)
+    table = Table("score", "value", "meaning", title="against the known truth")
+    for name, meaning in SCORES.items():
+        value = scores.get(name)
+        table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value), meaning)
+    console.print(table)
+    report = write_report(out)
+    console.print(f"look at   {report}\nshards    {out / 'shards'}\nverify    .venv/bin/dyconv check {out}")
+    console.print(f"pictures  .venv/bin/dyconv show demo --out {out} --save demo.png")
+
+
+if __name__ == "__main__":
+    typer.run(main)
