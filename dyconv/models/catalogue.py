@@ -53,4 +53,20 @@ MODELS: tuple[ModelSpec, ...] = (
         ),
         default=True,
     ),
+    ModelSpec(
+        name="silero",
+        slot="vad",
+        factory="dyconv.models.silero:SileroVad",
+        licence="MIT",
+        about="silero-vad 6.2.3, the weights packaged with it",
+        default=True,
+    ),
+    ModelSpec(
+        name="turn_gate",
+        slot="separator",
+        factory="dyconv.models.turn_gate:TurnGate",
+        licence="Apache-2.0",
+        about="each voice is the mix gated by attributed turns; no separation in overlap",
+        default=True,
+    ),
 )
