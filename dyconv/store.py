@@ -128,6 +128,12 @@ class Store:
     def exists(self, path: str) -> bool:
         return bool(self._fs.exists(self._url(path))) if self.remote else Path(self._url(path)).exists()
 
+    def size(self, path: str) -> int:
+        """Bytes of an object that is there."""
+        if self.remote:
+            return int(self._fs.size(self._url(path)))
+        return Path(self._url(path)).stat().st_size
+
     def put(self, local: Path, path: str) -> Ref:
         """Move a finished local file into the store under `path` (replacing what was there)."""
         ref = Ref(path=safe_path(path), sha256=sha256_of(local), size=local.stat().st_size)
