@@ -11,6 +11,7 @@ from dyconv.errors import DyconvError
 
 # name -> module:function. A command's module imports only typer at its top, so that `dyconv --help` is quick.
 COMMANDS: dict[str, str] = {
+    "manifest": "dyconv.cli.manifest:manifest",
     "doctor": "dyconv.cli.doctor:doctor",
 }
 
