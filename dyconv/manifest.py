@@ -28,7 +28,6 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
     *(".mpg", ".mpeg", ".vob", ".flv", ".wmv", ".asf", ".ogv", ".mxf"),
 )
-)
 MAX_ID = 64  # the ids of clips are made from it and must stay within what a record's id allows
 _MAX_URL = 2048
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
