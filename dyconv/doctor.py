@@ -268,13 +268,15 @@ def check_ray(address: str | None = None) -> Finding:
 
 def check_recipes(missing_libraries: set[str]) -> list[Finding]:
     """Which recipes this machine can run, and why not."""
+    from dyconv import recipes
+
     try:
-        from pipelines.recipes import RECIPES  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        known = {name: recipes.load(name) for name in recipes.names()}
     except ImportError as error:
         return [Finding("recipes", "warn", f"not found: {error}", hint="run from the project's folder, or: pip install -e .")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     findings = []
-    for name, recipe in sorted(RECIPES.items()):
+    for name, recipe in known.items():
         models = sorted({model for stage in recipe.stages for model in stage.models()})
         absent = [model for model in models if registry.missing(registry.get(model))]
         reasons = [f"model {model} is missing" for model in absent] + [f"{library} is missing" for library in missing_libraries]

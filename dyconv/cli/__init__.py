@@ -13,6 +13,7 @@ from dyconv.errors import DyconvError
 COMMANDS: dict[str, str] = {
     "manifest": "dyconv.cli.manifest:manifest",
     "doctor": "dyconv.cli.doctor:doctor",
+    "show": "dyconv.cli.show:show",
 }
 
 

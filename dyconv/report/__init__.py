@@ -1,0 +1,1 @@
+"""Pictures of clips (`dyconv show`) and the page about a build (`dyconv report`)."""
