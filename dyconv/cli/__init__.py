@@ -11,6 +11,8 @@ from dyconv.errors import DyconvError
 
 # name -> module:function. A command's module imports only typer at its top, so that `dyconv --help` is quick.
 COMMANDS: dict[str, str] = {
+    "pack": "dyconv.cli.pack:pack",
+    "check": "dyconv.cli.check:check",
     "manifest": "dyconv.cli.manifest:manifest",
     "doctor": "dyconv.cli.doctor:doctor",
     "show": "dyconv.cli.show:show",

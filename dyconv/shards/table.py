@@ -1,0 +1,119 @@
+"""The clip table: one row a clip in `clips.parquet`, so that a reader selects before it opens any tar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from dyconv.records import PERSONS, Clip
+from dyconv.time import Span
+
+
+@dataclass(frozen=True)
+class Row:
+    """A clip and where it lies: the shard's name and its position in it."""
+
+    clip: Clip
+    shard: str
+    row: int
+
+
+def union(spans: Sequence[Span]) -> list[Span]:
+    """The same time as disjoint spans in order."""
+    out: list[Span] = []
+    for span in sorted(spans):
+        if out and span.start <= out[-1].end:
+            out[-1] = Span(out[-1].start, max(out[-1].end, span.end))
+        else:
+            out.append(span)
+    return out
+
+
+def seconds_of(spans: Sequence[Span]) -> float:
+    """Length of disjoint spans, seconds."""
+    return float(sum((span.duration for span in spans), Fraction(0)))
+
+
+def common(first: Sequence[Span], second: Sequence[Span]) -> list[Span]:
+    """The time that is in both of two lists of disjoint spans."""
+    return [part for one in first for two in second if (part := one.intersect(two))]
+
+
+def columns(row: Row) -> dict[str, Any]:
+    """One row of the table. Shares are of the clip's duration, 0 to 1; widths are pixels of VIDEO."""
+    clip = row.clip
+    duration = float(clip.span.duration) or 1.0
+    spoken = {person: union([turn.span for turn in clip.turns if turn.person == person]) for person in PERSONS}
+    people = {person.id: person for person in clip.people}
+    values: dict[str, Any] = {
+        "id": clip.id,
+        "source": clip.source.id,
+        "licence": clip.source.licence,
+        "start_s": float(clip.span.start),
+        "end_s": float(clip.span.end),
+        "duration_s": float(clip.span.duration),
+        "layout": clip.layout,
+        "overlap_share": round(seconds_of(common(spoken["p0"], spoken["p1"])) / duration, 4),
+        "av_offset_s": _number(clip, "av_offset_s"),
+        "motion_encoder": clip.measures.get("motion.encoder"),
+        "motion_hash": clip.measures.get("motion.hash"),
+        "shard": row.shard,
+        "row": row.row,
+    }
+    for person in PERSONS:
+        known = people.get(person)
+        values[f"{person}_seen"] = bool(known and known.seen)
+        values[f"{person}_heard"] = bool(known and known.heard)
+        values[f"{person}_speaking_share"] = round(seconds_of(spoken[person]) / duration, 4)
+        values[f"{person}_face_width_px"] = _face_width(clip, person)
+        values[f"{person}_bleed_db"] = _number(clip, f"{person}.bleed_db")
+    return values
+
+
+def _number(clip: Clip, name: str) -> float | None:
+    value = clip.measures.get(name)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _face_width(clip: Clip, person: str) -> float | None:
+    """Mean over the person's tracks of their median width, weighted by their length."""
+    tracks = [track for track in clip.tracks if track.person == person and track.end > track.start]
+    frames = sum(track.end - track.start for track in tracks)
+    return round(sum(track.width * (track.end - track.start) for track in tracks) / frames, 2) if frames else None
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write the table; the same rows give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = [columns(row) for row in rows]
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in _SCHEMA.items()])
+    pq.write_table(pa.Table.from_pylist(data, schema=schema), path, compression="zstd")
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a clip table.
+
+    Raises:
+        ValueError: if it is not readable as Parquet (pyarrow's ArrowInvalid is one).
+    """
+    import pyarrow.parquet as pq
+
+    return list(pq.read_table(path).to_pylist())
+
+
+def _schema() -> dict[str, str]:
+    names = dict.fromkeys(("id", "source", "licence"), "string")
+    names |= dict.fromkeys(("start_s", "end_s", "duration_s"), "float64") | {"layout": "string"}
+    for person in PERSONS:
+        names |= {f"{person}_seen": "bool_", f"{person}_heard": "bool_", f"{person}_speaking_share": "float64"}
+        names |= {f"{person}_face_width_px": "float64", f"{person}_bleed_db": "float64"}
+    names |= {"overlap_share": "float64", "av_offset_s": "float64", "motion_encoder": "string", "motion_hash": "string"}
+    return names | {"shard": "string", "row": "int64"}
+
+
+_SCHEMA = _schema()
