@@ -62,6 +62,14 @@ MODELS: tuple[ModelSpec, ...] = (
         default=True,
     ),
     ModelSpec(
+        name="lip_motion",
+        slot="active_speaker",
+        factory="dyconv.models.lip_motion:LipMotion",
+        licence="Apache-2.0",
+        about="speed of the mouth's opening in the face's own frame, and how it goes with the sound",
+        default=True,
+    ),
+    ModelSpec(
         name="turn_gate",
         slot="separator",
         factory="dyconv.models.turn_gate:TurnGate",

@@ -28,9 +28,9 @@ class TurnGate:
         """
         active = activity >= 0.5
         voices = np.zeros((len(active), len(mix)), np.float32)
-        for person, own in enumerate(active):
-            others = np.delete(active, person, axis=0).any(axis=0)
-            voices[person] = mix * gate(own, others, len(mix))
+        for person in range(len(active)):
+            others = np.asarray(np.delete(active, person, axis=0).any(axis=0))
+            voices[person] = mix * gate(active[person], others, len(mix))
         return voices
 
 
