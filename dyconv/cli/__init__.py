@@ -11,6 +11,9 @@ from dyconv.errors import DyconvError
 
 # name -> module:function. A command's module imports only typer at its top, so that `dyconv --help` is quick.
 COMMANDS: dict[str, str] = {
+    "run": "dyconv.cli.run:run",
+    "status": "dyconv.cli.status:status",
+    "replay": "dyconv.cli.replay:replay",
     "pack": "dyconv.cli.pack:pack",
     "check": "dyconv.cli.check:check",
     "manifest": "dyconv.cli.manifest:manifest",
@@ -38,9 +41,14 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; a `DyconvError` becomes two lines and its exit code, never a traceback."""
+    """The entry point of the `dyconv` command."""
+    guarded(build())
+
+
+def guarded(app: typer.Typer) -> None:
+    """Run a command line; a `DyconvError` becomes two lines and its exit code, never a traceback."""
     try:
-        build()()
+        app()
     except DyconvError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)

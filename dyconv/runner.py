@@ -1,0 +1,312 @@
+"""One run: a recipe over a manifest into an output folder, resumed from wherever the last one stopped.
+
+The driver decides from the ledger which sources are complete, hands the others to a backend, and appends what comes
+back. Its memory does not grow with the number of clips in flight. Both backends (`local`, `ray`) execute the same
+tasks through `dyconv.work`, so they write the same ledger and the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dyconv import __version__
+from dyconv.errors import TooManyFailures, UsageError
+from dyconv.funnel import MANIFEST, Funnel, funnel_table, make_funnel
+from dyconv.ledger import RUN_FILE, Event, LedgerWriter, RunLock, SourceLog, State, read_ledger
+from dyconv.manifest import BadRow, Row, read_manifest
+from dyconv.recipe import Recipe
+from dyconv.records import Clip, dump, source_clip
+from dyconv.store import Store, sha256_of
+from dyconv.work import Plan, Task, make_plan, read_clip, source_fingerprint, story_fingerprint, sweep_scratch
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BACKENDS = ("ray", "local")
+FUNNEL_FILE = "funnel.json"
+MIN_FOR_RATE = 20  # ended clips before the failure rate means anything
+_VERSIONS = ("ray", "av", "torch", "mediapipe", "scenedetect", "yt-dlp", "silero-vad", "numpy")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run; nothing here changes what comes out.
+
+    Attributes:
+        backend: `ray` or `local`.
+        workers: local: processes (0 works in this one); ray: most actors in one pool. None leaves it to the backend.
+        limit: only the first rows of the manifest.
+        retry_failed: execute again what failed in earlier runs.
+        pack: write shards at the end.
+    """
+
+    backend: str = "local"
+    workers: int | None = None
+    limit: int | None = None
+    retry_failed: bool = False
+    pack: bool = True
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise UsageError(f"no backend called {self.backend!r}", hint=f"there are: {', '.join(BACKENDS)}")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit must be at least 1, is {self.limit}")
+        if self.workers is not None and self.workers < (self.backend == "ray"):
+            raise UsageError(f"--workers must be at least {int(self.backend == 'ray')}, is {self.workers}")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the output folder holds after a run."""
+
+    funnel: Funnel
+    executed: int  # sources that were not complete before
+    failed: int  # items that ended as failed, now or in an earlier run
+
+    @property
+    def kept(self) -> int:
+        return self.funnel.clips[State.KEPT]
+
+    @property
+    def exit_code(self) -> int:
+        """0: something is kept, or all was dropped for a reason. 3: something is kept, something failed. 1: nothing but
+        failures and drops."""
+        if not self.failed:
+            return 0
+        return 3 if self.kept else 1
+
+
+def run(
+    recipe: Recipe,
+    manifest: Path,
+    out: str,
+    options: RunOptions | None = None,
+    *,
+    recipe_file: str | None = None,
+    console: Console | None = None,
+) -> RunSummary:
+    """Bring every source of a manifest to a named end, then pack what is kept.
+
+    Args:
+        recipe: the stages.
+        manifest: CSV or JSONL of sources.
+        out: output folder or URI; made if missing.
+        options: how to run.
+        recipe_file: the recipe's file if it is no installed module; workers load it from there.
+        console: where to tell what happens; None is silent.
+
+    Raises:
+        UsageError: the recipe, manifest or options cannot be used.
+        ResourceError: a stage asks for more than there is.
+        TooManyFailures: the share of failures passed the recipe's bound; what is finished stays.
+    """
+    options = options or RunOptions()
+    rows = read_manifest(manifest)[: options.limit]
+    store = Store(out)
+    with RunLock(store):
+        sweep_scratch(store)
+        plan = make_plan(recipe, recipe_file)
+        stories = {row.id: _story(row, plan) for row in rows}
+        logs = read_ledger(store)
+        todo = [row for row in rows if not _complete(logs.get(row.id), stories[row.id], options.retry_failed)]
+        driver = _Driver(store, recipe, plan, options, console)
+        driver.tell_start(rows, todo, logs)
+        _write_run(store, recipe, plan, manifest, options)
+        removed = [] if options.limit else sorted(logs.keys() - stories.keys())
+        del logs
+        try:
+            driver.execute(todo, stories, removed)
+        finally:
+            summary = driver.finish(len(todo))
+        if options.pack:
+            _pack(store, recipe, console)
+        return summary
+
+
+def _story(row: Row, plan: Plan) -> str:
+    if isinstance(row, BadRow):
+        return hashlib.sha256(dump([row.id, row.detail])).hexdigest()
+    return story_fingerprint(source_fingerprint(row), plan)
+
+
+def _complete(log: SourceLog | None, story: str, retry_failed: bool) -> bool:
+    return log is not None and log.fp == story and log.complete and not (retry_failed and log.failed())
+
+
+def _write_run(store: Store, recipe: Recipe, plan: Plan, manifest: Path, options: RunOptions) -> None:
+    record = {
+        "recipe": recipe.name,
+        "recipe_file": plan.recipe_file,
+        "recipe_fingerprint": plan.fingerprint,
+        "manifest": str(manifest),
+        "manifest_sha256": sha256_of(manifest),
+        "limit": options.limit,
+        "levels": {step.stage.name: step.level for step in plan.steps},
+        "stages": [
+            {"name": step.stage.name, "version": step.stage.version, "config": step.stage.config(), "weights": step.weights}
+            for step in plan.steps
+        ],
+        "versions": {"dyconv": __version__, **{name: _version(name) for name in _VERSIONS}},
+    }
+    data = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    if not store.exists(RUN_FILE) or store.read_bytes(RUN_FILE) != data:
+        store.write_bytes(RUN_FILE, data)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@dataclass
+class _Driver:
+    """The part of a run that talks to the ledger and to the person watching."""
+
+    store: Store
+    recipe: Recipe
+    plan: Plan
+    options: RunOptions
+    console: Console | None
+    counts: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
+    open: dict[str, SourceLog] = field(default_factory=dict)
+    done: int = 0
+
+    def say(self, text: str) -> None:
+        if self.console is not None:
+            self.console.print(text, highlight=False)
+
+    def tell_start(self, rows: list[Row], todo: list[Row], logs: dict[str, SourceLog]) -> None:
+        self.say(f"{len(rows)} sources, {len(rows) - len(todo)} finished before, {len(todo)} to do")
+        waiting = sum(len(logs[row.id].failed()) for row in rows if row.id in logs)
+        if waiting and not self.options.retry_failed:
+            self.say(f"{waiting} failed in an earlier run and are not tried again: add --retry-failed to do so")
+
+    def execute(self, todo: list[Row], stories: dict[str, str], removed: list[str]) -> None:
+        """Run what is to be done, and write each result down as it comes.
+
+        Raises:
+            TooManyFailures: see `run`.
+        """
+        sources = [row for row in todo if not isinstance(row, BadRow)]
+        backend = self._backend() if sources else None  # refuses before anything is written
+        with LedgerWriter(self.store) as ledger:
+            ledger.add(Event(name, name, State.REMOVED) for name in removed)
+            ledger.add(Event(row.id, row.id, State.PENDING, fp=stories[row.id]) for row in todo)
+            ledger.add(_bad_row(row) for row in todo if isinstance(row, BadRow))
+            if backend is None:
+                return
+            tasks = (Task(source_clip(row), 0, source_fingerprint(row)) for row in sources)
+            events = backend(tasks)
+            try:
+                for event in self._watch(events, len(sources)):
+                    ledger.add([event])
+                    self._note(event)
+            finally:
+                events.close()
+
+    def _backend(self) -> Any:
+        from dyconv.pool import Job
+
+        run = hashlib.sha256(f"{time.time_ns()}".encode()).hexdigest()[:16]
+        job = Job.of(self.plan, self.store, run, self.options.retry_failed)
+        if self.options.backend == "ray":
+            from dyconv.ray_runner import RayBackend
+
+            return RayBackend(job, self.plan, self.recipe, self.options.workers).run
+        from dyconv.pool import LocalBackend
+
+        return LocalBackend(job, self.recipe, self.options.workers).run
+
+    def _note(self, event: Event) -> None:
+        log = self.open.setdefault(event.source, SourceLog(event.source, None))
+        log.events.append(event)
+        if event.final or event.children is not None:
+            if log.complete:
+                del self.open[event.source]
+                self.done += 1
+            if event.state is State.FAILED:
+                self.say(f"[red]failed[/] {event.id} at {event.stage}: {event.reason}: {event.detail}")
+            self.counts[event.state] += event.final and not event.reused
+        failed = self.counts[State.FAILED]
+        ended = failed + self.counts[State.KEPT] + self.counts[State.DROPPED]
+        if ended >= MIN_FOR_RATE and failed > self.recipe.max_failure_rate * ended:
+            raise TooManyFailures(
+                f"{failed} of {ended} clips failed, more than the {self.recipe.max_failure_rate:.0%} recipe "
+                f"{self.recipe.name} allows; last: {event.stage}: {event.detail}",
+                hint="what is finished stays; correct the cause, then run again with --retry-failed",
+            )
+
+    def _watch(self, events: Iterable[Event], total: int) -> Iterator[Event]:
+        """Pass events on and show how far the run is: a moving line on a terminal, else a line now and then."""
+        if self.console is None:
+            yield from events
+            return
+        if self.console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            tally = TextColumn("{task.description}")
+            columns = (TextColumn("sources"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), tally)
+            with Progress(*columns, console=self.console, transient=True) as progress:
+                bar = progress.add_task("", total=total)
+                for event in events:
+                    yield event
+                    progress.update(bar, completed=self.done, description=self._tally(event))
+            return
+        told = time.monotonic()
+        for event in events:
+            yield event
+            if time.monotonic() - told > 15:
+                told = time.monotonic()
+                self.say(f"{self.done} of {total} sources, {self._tally(event)}")
+
+    def _tally(self, event: Event) -> str:
+        kept, dropped, failed = (self.counts[state] for state in (State.KEPT, State.DROPPED, State.FAILED))
+        return f"{kept} clips kept, {dropped} dropped, {failed} failed, last {event.stage} {event.id}"
+
+    def finish(self, executed: int) -> RunSummary:
+        """Make the funnel of everything the ledger holds, write it, show it."""
+        logs = read_ledger(self.store)
+        funnel = make_funnel(logs.values(), {step.stage.name: step.level for step in self.plan.steps})
+        data = json.dumps(funnel.to_json(), indent=2).encode() + b"\n"
+        if executed or not self.store.exists(FUNNEL_FILE):
+            self.store.write_bytes(FUNNEL_FILE, data)
+        if self.console is not None:
+            self.console.print(funnel_table(funnel))
+            clips, sources = funnel.clips, funnel.sources
+            for what, counts in (("sources", sources), ("clips", clips)):
+                parts = ", ".join(f"{counts[state]} {state}" for state in counts)
+                self.say(f"{what}: {parts or 'none'}")
+        failed = sum(len(log.failed()) for log in logs.values())
+        return RunSummary(funnel, executed, failed)
+
+
+def _bad_row(row: BadRow) -> Event:
+    drop = row.drop()
+    return Event(row.id, row.id, State.DROPPED, stage=MANIFEST, reason=str(drop.reason), detail=drop.detail)
+
+
+def kept_clips(store: Store) -> Iterator[Clip]:
+    """The record of every kept clip of an output folder, by id."""
+    events = (event for log in read_ledger(store).values() for event in log.kept())
+    for event in sorted(events, key=lambda event: event.id):
+        yield read_clip(store, event)
+
+
+def _pack(store: Store, recipe: Recipe, console: Console | None) -> None:
+    if not recipe.pack:
+        return
+    from dyconv.shards import pack
+
+    result = pack(store, recipe, kept_clips(store))
+    if console is not None:
+        shards = f"{result.written} shards written, {result.unchanged} as they were, {result.removed} removed"
+        console.print(f"{store}/shards: {result.clips} clips, {result.hours:.3f} h; {shards}", highlight=False)

@@ -1,0 +1,59 @@
+"""The Ray job: a recipe over a manifest into an output folder. The same as `dyconv run`.
+
+    ray job submit --working-dir . -- python pipelines/build.py --recipe demo --manifest M --out /shared/out
+
+Submitted as a job it uses the cluster it was submitted to; started by hand it starts a local Ray.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+if __name__ == "__main__":
+    # Python puts this folder first on the path, and the recipe dyconv.py in it would hide the package of that name.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import typer
+
+from dyconv.cli import guarded
+from dyconv.cli.run import Backend, Limit, Manifest, NoPack, Out, RetryFailed, Workers, run_job
+
+
+def build(
+    recipe: str,
+    manifest: Path,
+    out: str,
+    backend: str = "ray",
+    limit: int | None = None,
+    retry_failed: bool = False,
+    workers: int | None = None,
+    pack: bool = True,
+) -> int:
+    """Run the job and return its exit status (see `dyconv run --help`)."""
+    return run_job(recipe, manifest, out, backend, limit, retry_failed, workers, pack)
+
+
+def command(
+    recipe: Annotated[str, typer.Option(help="a recipe's name or the path of a .py file")],
+    manifest: Manifest,
+    out: Out,
+    backend: Backend = "ray",
+    limit: Limit = None,
+    retry_failed: RetryFailed = False,
+    workers: Workers = None,
+    no_pack: NoPack = False,
+) -> None:
+    """Bring every source of a manifest to a named end, and write what is kept as shards (see `dyconv run --help`)."""
+    raise typer.Exit(build(recipe, manifest, out, backend, limit, retry_failed, workers, not no_pack))
+
+
+def main() -> None:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)
+    guarded(app)
+
+
+if __name__ == "__main__":
+    main()
