@@ -51,6 +51,7 @@ class DropReason(StrEnum):
     BAD_ROW = "BAD_ROW"  # the manifest's row is unusable
     LICENCE = "LICENCE"  # no licence, or one the recipe does not take
     UNAVAILABLE = "UNAVAILABLE"  # gone, private or never there
+    TOO_LARGE = "TOO_LARGE"  # more bytes than the recipe takes
     UNREADABLE = "UNREADABLE"  # not media, or nothing of it decodes
     TRUNCATED = "TRUNCATED"  # it ends, or breaks, before it says it does
     NO_VIDEO = "NO_VIDEO"
