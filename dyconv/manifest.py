@@ -80,9 +80,9 @@ def read_manifest(path: str | Path) -> list[Row]:
 
 def default_id(url: str) -> str:
     """The id of a source that is given none: the readable end of its URL and a hash of all of it."""
-    name = unquote(urlsplit(url).path).rstrip("/").rsplit("/", 1)[-1]
+    name = unquote(re.split(r"[?#]", url)[0]).rstrip("/").rsplit("/", 1)[-1]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", name.rsplit(".", 1)[0]).strip("-")[:32]
-    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()[:12]
     return f"{slug}-{digest}" if slug else f"source-{digest}"
 
 
