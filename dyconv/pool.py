@@ -57,6 +57,9 @@ class LocalBackend:
     def __post_init__(self) -> None:
         check_resources(self.recipe, this_machine())
 
+    def close(self) -> None:
+        """Nothing outlives `run`."""
+
     def run(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
         if self.workers == 0:
             yield from run_in_process(self.job, tasks)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from dyconv import __version__
 from dyconv.errors import TooManyFailures, UsageError
@@ -22,7 +23,7 @@ from dyconv.funnel import MANIFEST, Funnel, funnel_table, make_funnel
 from dyconv.ledger import RUN_FILE, Event, LedgerWriter, RunLock, SourceLog, State, read_ledger
 from dyconv.manifest import BadRow, Row, read_manifest
 from dyconv.recipe import Recipe
-from dyconv.records import Clip, dump, source_clip
+from dyconv.records import Clip, Source, dump, source_clip
 from dyconv.store import Store, sha256_of
 from dyconv.work import Plan, Task, make_plan, read_clip, source_fingerprint, story_fingerprint, sweep_scratch
 
@@ -118,11 +119,15 @@ def run(
         todo = [row for row in rows if not _complete(logs.get(row.id), stories[row.id], options.retry_failed)]
         driver = _Driver(store, recipe, plan, options, console)
         driver.tell_start(rows, todo, logs)
+        sources = [row for row in todo if not isinstance(row, BadRow)]
+        backend = driver.backend() if sources else None  # refuses before anything is written
         _write_run(store, recipe, plan, manifest, options)
         removed = [] if options.limit else sorted(logs.keys() - stories.keys())
-        del logs
+        begun = [Event(row.id, row.id, State.PENDING, fp=stories[row.id]) for row in todo]
+        begun += [_bad_row(row) for row in todo if isinstance(row, BadRow)]
+        del logs, stories
         try:
-            driver.execute(todo, stories, removed)
+            driver.execute(backend, sources, begun, removed)
         finally:
             summary = driver.finish(len(todo))
         if options.pack:
@@ -167,6 +172,14 @@ def _version(name: str) -> str | None:
         return None
 
 
+class Backend(Protocol):
+    """Executes tasks somewhere and hands back what became of them, in any order."""
+
+    def run(self, tasks: Iterable[Task]) -> Generator[Event, None, None]: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass
 class _Driver:
     """The part of a run that talks to the ledger and to the person watching."""
@@ -190,30 +203,29 @@ class _Driver:
         if waiting and not self.options.retry_failed:
             self.say(f"{waiting} failed in an earlier run and are not tried again: add --retry-failed to do so")
 
-    def execute(self, todo: list[Row], stories: dict[str, str], removed: list[str]) -> None:
+    def execute(self, backend: Backend | None, sources: list[Source], begun: list[Event], removed: list[str]) -> None:
         """Run what is to be done, and write each result down as it comes.
 
         Raises:
             TooManyFailures: see `run`.
         """
-        sources = [row for row in todo if not isinstance(row, BadRow)]
-        backend = self._backend() if sources else None  # refuses before anything is written
         with LedgerWriter(self.store) as ledger:
             ledger.add(Event(name, name, State.REMOVED) for name in removed)
-            ledger.add(Event(row.id, row.id, State.PENDING, fp=stories[row.id]) for row in todo)
-            ledger.add(_bad_row(row) for row in todo if isinstance(row, BadRow))
+            ledger.add(begun)
             if backend is None:
                 return
-            tasks = (Task(source_clip(row), 0, source_fingerprint(row)) for row in sources)
-            events = backend(tasks)
-            try:
+            tasks = (Task(source_clip(source), 0, source_fingerprint(source)) for source in sources)
+            with closing(backend), closing(backend.run(tasks)) as events:
                 for event in self._watch(events, len(sources)):
                     ledger.add([event])
                     self._note(event)
-            finally:
-                events.close()
 
-    def _backend(self) -> Any:
+    def backend(self) -> Backend:
+        """The backend asked for.
+
+        Raises:
+            ResourceError: if a stage asks for more than there is.
+        """
         from dyconv.pool import Job
 
         run = hashlib.sha256(f"{time.time_ns()}".encode()).hexdigest()[:16]
@@ -221,10 +233,10 @@ class _Driver:
         if self.options.backend == "ray":
             from dyconv.ray_runner import RayBackend
 
-            return RayBackend(job, self.plan, self.recipe, self.options.workers).run
+            return RayBackend(job, self.plan, self.recipe, self.options.workers)
         from dyconv.pool import LocalBackend
 
-        return LocalBackend(job, self.recipe, self.options.workers).run
+        return LocalBackend(job, self.recipe, self.options.workers)
 
     def _note(self, event: Event) -> None:
         log = self.open.setdefault(event.source, SourceLog(event.source, None))

@@ -217,9 +217,8 @@ class Worker:
         attempt = self._attempt(folder)
         started = time.monotonic()
         if attempt > MAX_ATTEMPTS:
-            what = f"its worker died {MAX_ATTEMPTS} times" + (f" ({note})" if note else "")
-            message = f"{what}: a crash in native code, or too little memory"
-            return self._fail(folder, fp, clip, attempt - 1, started, "WorkerDied", message, "")
+            message = f"its worker died {MAX_ATTEMPTS} times: a crash in native code, or too little memory"
+            return self._fail(folder, fp, clip, attempt - 1, started, "WorkerDied", message, note)
         self._setup(step.stage)
         try:
             outcomes = self._process(step.stage, clip, folder)

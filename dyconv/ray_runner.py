@@ -1,0 +1,229 @@
+"""The Ray backend: the only module that imports Ray.
+
+Rows of text flow through actor pools of Ray Data; assets never do. A row carries a task (JSON of a clip and where it
+stands) and the events that led to it. Consecutive stages that ask for the same resources share a pool, and a pool ends
+where a stage splits, so that segments and clips spread over all workers. A row is a block of its own: what is ready
+moves on at once, and the driver writes it down as it comes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dyconv import errors
+from dyconv.errors import DyconvError
+from dyconv.ledger import Event
+from dyconv.pool import Job
+from dyconv.recipe import Recipe
+from dyconv.resources import Machine, check_resources
+from dyconv.stages.base import Resources
+from dyconv.work import Plan, Task, Worker
+
+_SHARE = 0.95  # of the cluster's CPUs: what the pools may take together when each has one worker
+_INPUT_BLOCKS = 2000
+_OBJECT_STORE = 512 * 2**20  # for a local Ray: only records go through it
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Stages `[start, end)` of the plan in one actor pool. `cpus` is what Ray is told one worker takes."""
+
+    start: int
+    end: int
+    asks: Resources
+    cpus: float
+    most: int
+
+
+def make_pools(plan: Plan, recipe: Recipe, nodes: list[Machine], workers: int | None = None) -> list[Pool]:
+    """Group the stages, and fit one worker of every group into the cluster at the same time.
+
+    Ray Data starts every pool before the first row moves, and waits for ever for one that cannot start. Where one
+    worker of each does not fit, the CPUs asked for are scaled down together: the processes then share the cores.
+    """
+    groups: list[tuple[int, int, Resources]] = []
+    start = 0
+    for index, step in enumerate(plan.steps):
+        asks = recipe.asks(step.stage)
+        last = index + 1 == len(plan.steps)
+        if last or step.stage.splits or recipe.asks(plan.steps[index + 1].stage) != asks:
+            groups.append((start, index + 1, asks))
+            start = index + 1
+    total = sum(node.cpus for node in nodes)
+    wanted = sum(asks.cpus for _, _, asks in groups)
+    scale = min(1.0, _SHARE * total / wanted) if wanted else 1.0
+    pools = []
+    for begin, end, asks in groups:
+        # Rounded down to what Ray counts in, so that the sum still fits.
+        cpus = asks.cpus if scale == 1.0 else int(asks.cpus * scale * 1000) / 1000
+        most = 1 if scale < 1.0 else max(1, _fitting(asks, nodes))
+        pools.append(Pool(begin, end, asks, cpus, min(most, workers or most)))
+    return pools
+
+
+def _fitting(asks: Resources, nodes: Iterable[Machine]) -> int:
+    """How many workers fit if they had all nodes to themselves."""
+    total = 0
+    for node in nodes:
+        bounds = [node.cpus / asks.cpus if asks.cpus else 64.0]
+        bounds += [node.gpus / asks.gpus] if asks.gpus else []
+        bounds += [node.memory / asks.memory] if asks.memory else []
+        total += int(min(bounds))
+    return total
+
+
+class RayBackend:
+    """Runs tasks on the cluster this process belongs to, or on a local Ray started for the run.
+
+    Raises:
+        ResourceError: at once, if a stage asks for more than any node has.
+    """
+
+    def __init__(self, job: Job, plan: Plan, recipe: Recipe, workers: int | None = None) -> None:
+        self._job = job
+        if not joins_cluster():
+            check_resources(recipe, this_machine())  # seconds earlier than a Ray that would say the same
+        self._started = connect()
+        try:
+            nodes = cluster_nodes()
+            check_resources(recipe, nodes)
+            self._pools = make_pools(plan, recipe, nodes, workers)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop what was started for this run; leave a Ray that was there before."""
+        import ray
+
+        if self._started:
+            ray.shutdown()
+
+    def run(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
+        import ray.data
+
+        _quiet_data()
+        rows = [_row(task=task) for task in tasks]
+        dataset: Any = ray.data.from_items(rows, override_num_blocks=min(len(rows), _INPUT_BLOCKS))
+        del rows
+        for pool in self._pools:
+            asks = {"num_cpus": pool.cpus, "num_gpus": pool.asks.gpus, "memory": pool.asks.memory}
+            dataset = dataset.flat_map(
+                _PoolWorker,
+                fn_constructor_kwargs={"job": self._job, "end": pool.end},
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.most, max_tasks_in_flight_per_actor=2),
+                **{name: value for name, value in asks.items() if value or name == "num_cpus"},
+            )
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            for row in batch.to_pylist():
+                if row["fatal"]:
+                    raise _error(json.loads(row["fatal"]))
+                yield from (Event.from_json(event) for event in json.loads(row["events"]))
+
+
+class _PoolWorker:
+    """One actor. Made cheaply: what can go wrong goes wrong on a row, where it can be told."""
+
+    def __init__(self, job: Job, end: int) -> None:
+        self._job = job
+        self._end = end
+        self._worker: Worker | None = None
+
+    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, str]]:
+        if row["fatal"] or not row["task"]:
+            yield row
+            return
+        try:
+            self._worker = self._worker or self._job.worker()
+            yield from _gather(
+                json.loads(row["events"]), self._worker.advance(Task.from_json(json.loads(row["task"])), self._end)
+            )
+        except DyconvError as error:
+            told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+            yield _row(fatal=json.dumps(told))
+
+
+def _gather(events: list[dict[str, Any]], items: Iterable[Event | Task]) -> Iterator[dict[str, str]]:
+    """Each task with the events before it, and a last row with the events that no task follows."""
+    for item in items:
+        if isinstance(item, Event):
+            events.append(item.to_json())
+        else:
+            yield _row(events, item)
+            events = []
+    if events:
+        yield _row(events)
+
+
+def _row(events: Iterable[dict[str, Any]] = (), task: Task | None = None, fatal: str = "") -> dict[str, str]:
+    return {"events": json.dumps(list(events)), "task": json.dumps(task.to_json()) if task else "", "fatal": fatal}
+
+
+def _error(told: dict[str, Any]) -> DyconvError:
+    """The error a worker met, of its own class where that is one of ours."""
+    kind = getattr(errors, told["kind"], DyconvError)
+    error: DyconvError = kind.__new__(kind)
+    DyconvError.__init__(error, told["message"], hint=told["hint"])
+    return error
+
+
+def joins_cluster() -> bool:
+    """Whether there is a Ray to join: this process is connected already, or `RAY_ADDRESS` names a cluster.
+
+    As an `http://` address it is only the job server's.
+    """
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS", "")
+    return ray.is_initialized() or bool(address) and not address.startswith("http")
+
+
+def connect() -> bool:
+    """Join the cluster this process was submitted to, else start a local Ray. False if it was connected before.
+
+    A local one is asked for by name: left open, Ray turns to the last cluster of this machine, which may be dead.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        return False
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if joins_cluster():
+        options["address"] = os.environ["RAY_ADDRESS"]
+    else:
+        options.update(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE)
+    ray.init(**options)
+    return True
+
+
+def cluster_nodes() -> list[Machine]:
+    """The nodes that are alive, and what each has."""
+    import ray
+
+    nodes = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            has = node["Resources"]
+            name = f"node {node['NodeManagerAddress']}"
+            nodes.append(Machine(name, has.get("CPU", 0.0), has.get("GPU", 0.0), int(has.get("memory", 0))))
+    return nodes
+
+
+def _quiet_data() -> None:
+    """Settings of Ray Data for this process: one row a block, no bars, no end to waiting for a slow clip."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.target_max_block_size = 1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1
+    context.max_consecutive_actor_init_deaths = 10
+    for name in ("ray.data", "ray.data.dataset"):
+        logging.getLogger(name).setLevel(logging.ERROR)
