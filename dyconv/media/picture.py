@@ -39,7 +39,7 @@ class SourceFrame:
 
 
 class PictureReader:
-    """Iterates over the frames of a video stream in order of time; counts what would not decode.
+    """Iterates over the frames of a video stream in order of time; notes what would not decode.
 
     Args:
         span: only frames that start inside it, and the last one before it that is still on screen at its start.
@@ -47,8 +47,7 @@ class PictureReader:
 
     def __init__(self, path: Path, video: VideoFacts, span: Span | None = None) -> None:
         self.path, self.video, self.span = path, video, span
-        self.errors = 0  # packets that gave an error instead of frames
-        self.damaged = 0  # frames decoded in spite of damage
+        self.damage: list[Fraction] = []  # times of frames that are damaged, or after which a packet gave none
 
     def __iter__(self) -> Iterator[SourceFrame]:
         before: SourceFrame | None = None
@@ -78,14 +77,15 @@ class PictureReader:
                 try:
                     pictures = packet.decode()
                 except av.FFmpegError:
-                    self.errors += 1
+                    self.damage.append(last if last is not None else self.video.start)
                     continue
                 for picture in pictures:
                     time = picture.pts * base if picture.pts is not None else (last or self.video.start) + self.video.frame
                     if last is not None and time <= last:
                         continue
                     last = time
-                    self.damaged += picture.is_corrupt
+                    if picture.is_corrupt:
+                        self.damage.append(time)
                     yield SourceFrame(time, picture, picture.is_corrupt)
 
 
