@@ -20,7 +20,7 @@ from dyconv.errors import DyconvError
 from dyconv.ledger import Event
 from dyconv.pool import Job
 from dyconv.recipe import Recipe
-from dyconv.resources import Machine, check_resources
+from dyconv.resources import Machine, check_resources, this_machine
 from dyconv.stages.base import Resources
 from dyconv.work import Plan, Task, Worker
 
@@ -180,7 +180,7 @@ def joins_cluster() -> bool:
     import ray
 
     address = os.environ.get("RAY_ADDRESS", "")
-    return ray.is_initialized() or bool(address) and not address.startswith("http")
+    return ray.is_initialized() or (bool(address) and not address.startswith("http"))
 
 
 def connect() -> bool:

@@ -43,7 +43,7 @@ class RunOptions:
     Attributes:
         backend: `ray` or `local`.
         workers: local: processes (0 works in this one); ray: most actors in one pool. None leaves it to the backend.
-        limit: only the first rows of the manifest.
+        limit: as if the manifest had only so many rows: the output folder then holds these sources and no others.
         retry_failed: execute again what failed in earlier runs.
         pack: write shards at the end.
     """
@@ -122,7 +122,7 @@ def run(
         sources = [row for row in todo if not isinstance(row, BadRow)]
         backend = driver.backend() if sources else None  # refuses before anything is written
         _write_run(store, recipe, plan, manifest, options)
-        removed = [] if options.limit else sorted(logs.keys() - stories.keys())
+        removed = sorted(logs.keys() - stories.keys())
         begun = [Event(row.id, row.id, State.PENDING, fp=stories[row.id]) for row in todo]
         begun += [_bad_row(row) for row in todo if isinstance(row, BadRow)]
         del logs, stories

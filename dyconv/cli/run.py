@@ -11,7 +11,7 @@ RecipeArg = Annotated[str, typer.Argument(help="a recipe's name (demo, dyconv, r
 Manifest = Annotated[Path, typer.Option(help="CSV or JSONL of sources, see manifests/README.md")]
 Out = Annotated[str, typer.Option(help="output folder or URI; made if missing, resumed if not")]
 Backend = Annotated[str, typer.Option(help="ray (starts a local one where there is no cluster) or local")]
-Limit = Annotated[int | None, typer.Option(help="only the first N rows of the manifest")]
+Limit = Annotated[int | None, typer.Option(help="only the first N rows, as if the manifest had no more")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="try again what failed in earlier runs")]
 Workers = Annotated[
     int | None, typer.Option(help="local: worker processes (0: none, for debugging); ray: most actors in a pool")
