@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +12,14 @@ import numpy as np
 
 from dyconv.arrays import save_arrays
 from dyconv.faces import FaceArrays, save_faces
-from dyconv.ledger import Event, LedgerWriter, State
 from dyconv.media.audio import write_audio
 from dyconv.media.video import VideoWriter
 from dyconv.recipe import Recipe
-from dyconv.records import Clip, Drop, DropReason, Key, Person, Source, Track, Turn, source_clip
+from dyconv.records import Clip, Drop, DropReason, Key, Person, Source, Track, Turn
+from dyconv.runner import RunOptions, run
 from dyconv.stages.base import Files, Stage
 from dyconv.store import Store
 from dyconv.time import SAMPLES_PER_FRAME, Span
-from dyconv.work import Task, Worker, make_plan, source_fingerprint, story_fingerprint
 
 FRAMES = 50
 SIZE = (192, 108)
@@ -131,20 +131,13 @@ def sources() -> list[Source]:
     ]
 
 
-def small_build(root: Path, recipe: Recipe = RECIPE) -> Store:
-    """Run the stages in this process and write the ledger, as a driver would."""
-    store = Store(root)
-    plan = make_plan(recipe)
-    worker = Worker(plan, store, "test")
-    with LedgerWriter(store) as ledger:
-        for source in sources():
-            fp = source_fingerprint(source)
-            ledger.add([Event(source.id, source.id, State.PENDING, fp=story_fingerprint(fp, plan))])
-            tasks = [Task(source_clip(source), 0, fp)]
-            while tasks:
-                for item in worker.advance(tasks.pop()):
-                    if isinstance(item, Task):
-                        tasks.append(item)
-                    else:
-                        ledger.add([item])
-    return store
+def small_build(root: Path, recipe: Recipe = RECIPE, *, pack: bool = False) -> Store:
+    """Run the stages over `sources` in this process."""
+    root.mkdir(parents=True, exist_ok=True)
+    manifest = root.parent / f"{root.name}.csv"
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("id", "url", "licence", "title"))
+        writer.writeheader()
+        writer.writerows(source.to_json() for source in sources())
+    run(recipe, manifest, str(root), RunOptions(backend="local", workers=0, pack=pack))
+    return Store(root)

@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "manifest": "dyconv.cli.manifest:manifest",
     "doctor": "dyconv.cli.doctor:doctor",
     "show": "dyconv.cli.show:show",
+    "report": "dyconv.cli.report:report",
     "synth": "dyconv.cli.synth:synth",
 }
 
