@@ -1,8 +1,9 @@
 """Faces over time as arrays: what `Key.FACES` holds.
 
 The npz has, for each track id of the record, `<track>.frames` int32 [n] (25 fps frame on the clip's clock, rising, not
-every frame need be there), `<track>.boxes` float32 [n, 4] (x0, y0, x1, y1, pixels of VIDEO), `<track>.scores` float32
-[n] and `<track>.landmarks` int16 [n, 478, 3] in eighths of a pixel (see `dyconv.models.slots` for the points).
+every frame need be there), `<track>.boxes` float32 [n, 4] (x0, y0, x1, y1, pixels of VIDEO, as `face_box` defines
+them), `<track>.scores` float32 [n] and `<track>.landmarks` int16 [n, 478, 3] in eighths of a pixel (see
+`dyconv.models.slots` for the points).
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ import numpy as np
 from dyconv.arrays import load_arrays, save_arrays
 
 POINTS = 478
+MESH_POINTS = 468
+RIGHT_EYE = (33, 133)  # outer and inner corner; right and left are the person's own
+LEFT_EYE = (263, 362)
+KEYPOINTS = (33, 263, 1, 13, 234, 454)  # mesh points at a detector's six: right and left eye, nose, mouth, ears
 _SCALE = 8.0
 
 
@@ -27,6 +32,12 @@ def pack_points(points: np.ndarray) -> np.ndarray:
 def unpack_points(points: np.ndarray) -> np.ndarray:
     """The inverse of `pack_points`: float32 pixels."""
     return points.astype(np.float32) / _SCALE
+
+
+def face_box(landmarks: np.ndarray) -> np.ndarray:
+    """Box float32 [..., 4] around the 468 mesh points of landmarks [..., 478, 3]: hairline to chin, no hair or ears."""
+    mesh = landmarks[..., :MESH_POINTS, :2]
+    return np.concatenate([mesh.min(-2), mesh.max(-2)], -1).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "pack": "dyconv.cli.pack:pack",
     "check": "dyconv.cli.check:check",
     "manifest": "dyconv.cli.manifest:manifest",
+    "models": "dyconv.cli.models:models",
     "doctor": "dyconv.cli.doctor:doctor",
     "show": "dyconv.cli.show:show",
     "report": "dyconv.cli.report:report",

@@ -54,6 +54,14 @@ MODELS: tuple[ModelSpec, ...] = (
         default=True,
     ),
     ModelSpec(
+        name="appearance",
+        slot="face_identity",
+        factory="dyconv.models.appearance:Appearance",
+        licence="Apache-2.0",
+        about="colours of head and clothes, gradients of the face: holds within one source only",
+        default=True,
+    ),
+    ModelSpec(
         name="silero",
         slot="vad",
         factory="dyconv.models.silero:SileroVad",

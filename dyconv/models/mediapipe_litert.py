@@ -71,18 +71,10 @@ class Square:
         height, width = image.shape[:2]
         left, top = (int(np.clip(np.floor(v - reach), 0, limit - 1)) for v, limit in ((self.x, width), (self.y, height)))
         right, bottom = (int(np.clip(np.ceil(v + reach), 1, limit)) for v, limit in ((self.x, width), (self.y, height)))
-        wide, high = (max(1, -(-(stop - start) // shrink)) for start, stop in ((left, right), (top, bottom)))
-        part = image[top:bottom, left:right]
-        padded = cv2.copyMakeBorder(
-            part, 0, high * shrink - part.shape[0], 0, wide * shrink - part.shape[1], cv2.BORDER_REPLICATE
-        )
-        return np.asarray(cv2.resize(padded, (wide, high), interpolation=cv2.INTER_AREA)), left, top
+        wide, high = max(1, (right - left) // shrink), max(1, (bottom - top) // shrink)
+        part = image[top : top + high * shrink, left : left + wide * shrink]
+        return np.asarray(cv2.resize(part, (wide, high), interpolation=cv2.INTER_AREA)), left, top
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(values, -60, 60)))
-
-
-def box_around(points: np.ndarray) -> np.ndarray:
-    """Smallest box float32 [4] around points [K, 2 or 3]."""
-    return np.concatenate([points[:, :2].min(0), points[:, :2].max(0)]).astype(np.float32)

@@ -65,6 +65,13 @@ def missing(spec: ModelSpec) -> list[Weight]:
     return [weight for weight in spec.weights if not weight_path(weight).exists()]
 
 
+def presence(spec: ModelSpec) -> str:
+    """For a table: `none needed`, `present` or `missing` weights."""
+    if not spec.weights:
+        return "none needed"
+    return "missing" if missing(spec) else "present"
+
+
 def get(name: str) -> ModelSpec:
     """The entry called `name`.
 
@@ -118,7 +125,7 @@ def _by_hand(weights: list[Weight]) -> str:
 
 def _resolve(dotted: str) -> Callable[..., Any]:
     module, _, attribute = dotted.partition(":")
-    return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    return getattr(import_module(module), attribute)
 
 
 def pull(name: str, *, force: bool = False) -> list[Path]:

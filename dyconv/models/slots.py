@@ -34,8 +34,13 @@ class FaceDetector(Protocol):
 
 @runtime_checkable
 class FaceLandmarker(Protocol):
-    def landmarks(self, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray | None = None) -> tuple[np.ndarray, float]:
-        """Mesh float32 [478, 3] of the face in `box`, and how sure it is that a face is there, 0 to 1."""
+    def landmarks(
+        self, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray | None = None, *, irises: bool = True
+    ) -> tuple[np.ndarray, float]:
+        """Mesh float32 [478, 3] of the face in `box`, and how sure it is that a face is there, 0 to 1.
+
+        Without `irises` the ten iris points may be put in the middle of each eye, where that saves time.
+        """
         ...
 
 

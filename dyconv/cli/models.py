@@ -1,0 +1,53 @@
+"""`dyconv models`: which models there are, and bringing their weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+models = typer.Typer(help="List the models, and bring their weights.", no_args_is_help=True)
+
+
+@models.command("list")
+def list_models() -> None:
+    """Show every model: slot, name, licence, whether its weights are here, and where they come from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from dyconv.models import registry
+    from dyconv.models.catalogue import MODELS
+    from dyconv.models.slots import SLOTS
+
+    table = Table("slot", "model", "default", "licence", "weights", "from", box=None, pad_edge=False, header_style="bold")
+    for spec in sorted(MODELS, key=lambda spec: (SLOTS.index(spec.slot), not spec.default, spec.name)):
+        origins = "; ".join(dict.fromkeys(weight.origin for weight in spec.weights)) or "packaged"
+        table.add_row(
+            spec.slot, spec.name, "yes" if spec.default else "", spec.licence, registry.presence(spec), origins, style=None
+        )
+    Console(soft_wrap=False).print(table)
+    typer.echo(f"\nweights lie in {registry.cache_dir()} (set DYCONV_CACHE to move it); bring them: dyconv models pull NAME")
+
+
+@models.command("pull")
+def pull_models(
+    names: Annotated[list[str] | None, typer.Argument(help="Names as `dyconv models list` shows them.")] = None,
+    all_default: Annotated[bool, typer.Option("--all-default", help="Every default model.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fetch again what is already here.")] = False,
+) -> None:
+    """Bring missing weights into the cache and check them."""
+    from dyconv.errors import UsageError
+    from dyconv.models import registry
+    from dyconv.models.catalogue import MODELS
+
+    wanted = list(names or []) + [spec.name for spec in MODELS if all_default and spec.default]
+    if not wanted:
+        raise UsageError("name a model, or give --all-default", hint="dyconv models list shows them")
+    for name in dict.fromkeys(wanted):
+        fetched = registry.pull(name, force=force)
+        for path in fetched:
+            typer.echo(f"{name}: {path}")
+        if not fetched and not all_default:
+            typer.echo(f"{name}: nothing to fetch")
+    if all_default:
+        typer.echo("the default models are here")
