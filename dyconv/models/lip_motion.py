@@ -6,7 +6,7 @@ looked at. What is left of those points after the fit tells how noisy the landma
 against it. Speaking shows as quick changes of the mouth's opening and of the chin (1.5 to 8 Hz), the opening going with
 the sound's loudness. Four numbers of a sliding window make log odds by a logistic regression with equal
 priors, fitted on 116 tracks of real film (95 speaking, 21 silent while somebody else is heard). Left out five-fold by
-track, it reached an AUC of 0.971 and a balanced accuracy of 0.926 per frame.
+track, it reached an AUC of 0.969 and a balanced accuracy of 0.927 per frame.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ _CORNERS = (61, 291)
 _EYES = (33, 263)
 _CHIN, _NOSE = 152, 1
 _LAGS = range(-3, 4)  # frames by which the picture may lag behind the sound
-_WINDOW = 10.0  # frames, standard deviation of the sliding window: 0.4 s
+# Standard deviations of Gaussian windows in frames (40 ms). The mean of logs over a window crosses from speaking to still
+# in its middle; the log of a mean would stay with the louder side.
+_MOMENT, _LEVEL, _CORRELATION = 3.0, 8.0, 10.0
 _SYLLABLES_HZ, _PHRASES_HZ = (1.5, 8.0), (0.5, 6.0)
 _MIN_FRAMES = 12  # a shorter track says nothing
 _LIMIT = 4.0  # log odds
 # Log odds = weights . (log opening speed, log chin speed, log misfit of rigid points, correlation) + offset
-_WEIGHTS, _OFFSET = (2.2, 3.3, -2.8, 2.3), 9.3
+_WEIGHTS, _OFFSET = (2.1, 3.3, -2.9, 2.0), 9.4
 
 
 class LipMotion:
@@ -46,7 +48,7 @@ class LipMotion:
 def features(landmarks: np.ndarray, present: np.ndarray, samples: np.ndarray, speech: np.ndarray) -> np.ndarray:
     """The four numbers float64 [T, 4]: arguments as in `LipMotion.score`.
 
-    Speeds and misfit are natural logs of root mean squares in eye distances, over a Gaussian window that counts frames
+    Speeds and misfit are natural logs of root mean squares in eye distances, averaged over a window that counts frames
     with speech; the correlation, -1 to 1, is the best of a few lags.
     """
     shape, _ = canonical(_filled(landmarks, present), present)
@@ -78,32 +80,31 @@ def _band(signal: np.ndarray, hz: tuple[float, float]) -> np.ndarray:
     return np.asarray(sosfiltfilt(sections, signal, axis=0, padlen=min(15, len(signal) - 1)))
 
 
-def _window(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted mean over the sliding window."""
+def _window(values: np.ndarray, weight: np.ndarray, width: float) -> np.ndarray:
+    """Weighted mean over a sliding Gaussian window of standard deviation `width` frames."""
     from scipy.ndimage import gaussian_filter1d
 
-    def smooth(signal: np.ndarray) -> np.ndarray:
-        return np.asarray(gaussian_filter1d(signal, _WINDOW, mode="constant"))
-
-    return smooth(values * weight) / np.maximum(smooth(weight), 1e-9)
+    total = gaussian_filter1d(values * weight, width, mode="constant")
+    return np.asarray(total / np.maximum(gaussian_filter1d(weight, width, mode="constant"), 1e-9))
 
 
 def _log_rms(power: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return 0.5 * np.log(_window(power, weight) + 1e-8)
+    return _window(0.5 * np.log(_window(power, weight, _MOMENT) + 1e-7), weight, _LEVEL)
 
 
 def _correlation(mouth: np.ndarray, sound: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Best correlation of the two over the lags, in the sliding window."""
 
-    def centred(signal: np.ndarray) -> np.ndarray:
-        return signal - _window(signal, weight)
+    def mean(signal: np.ndarray) -> np.ndarray:
+        return _window(signal, weight, _CORRELATION)
 
-    sound = centred(sound)
-    energy = _window(sound**2, weight)
+    sound = sound - mean(sound)
+    energy = mean(sound**2)
     best = np.full(len(mouth), -1.0)
     for lag in _LAGS:
-        moved = centred(np.roll(mouth, -lag))
-        best = np.maximum(best, _window(moved * sound, weight) / np.sqrt(_window(moved**2, weight) * energy + 1e-12))
+        moved = np.roll(mouth, -lag)
+        moved = moved - mean(moved)
+        best = np.maximum(best, mean(moved * sound) / np.sqrt(mean(moved**2) * energy + 1e-12))
     return best
 
 
