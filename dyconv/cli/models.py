@@ -19,14 +19,21 @@ def list_models() -> None:
     from dyconv.models.catalogue import MODELS
     from dyconv.models.slots import SLOTS
 
-    table = Table("slot", "model", "default", "licence", "weights", "from", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("slot", "model", "default", "weights"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("licence", overflow="fold")
+    table.add_column("from", overflow="fold")
     for spec in sorted(MODELS, key=lambda spec: (SLOTS.index(spec.slot), not spec.default, spec.name)):
-        origins = "; ".join(dict.fromkeys(weight.origin for weight in spec.weights)) or "packaged"
-        table.add_row(
-            spec.slot, spec.name, "yes" if spec.default else "", spec.licence, registry.presence(spec), origins, style=None
-        )
-    Console(soft_wrap=False).print(table)
+        origins = "; ".join(dict.fromkeys(_short(weight.origin) for weight in spec.weights)) or "packaged"
+        table.add_row(spec.slot, spec.name, "yes" if spec.default else "", registry.presence(spec), spec.licence, origins)
+    Console().print(table)
     typer.echo(f"\nweights lie in {registry.cache_dir()} (set DYCONV_CACHE to move it); bring them: dyconv models pull NAME")
+
+
+def _short(origin: str) -> str:
+    """The host of a URL; anything else as it is."""
+    return origin.split("/")[2] if origin.startswith("https://") else origin
 
 
 @models.command("pull")

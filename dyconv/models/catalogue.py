@@ -54,12 +54,44 @@ MODELS: tuple[ModelSpec, ...] = (
         default=True,
     ),
     ModelSpec(
+        name="mediapipe_task",
+        slot="face_landmarker",
+        factory="dyconv.models.mediapipe_task:MediaPipeTask",
+        licence="Apache-2.0",
+        about="MediaPipe's official Face Landmarker: attention mesh and irises, 478 points",
+        weights=(
+            Weight(
+                path="mediapipe/face_landmarker.task",
+                sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+                origin="https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
+                fetch="dyconv.models.fetch:https_file",
+            ),
+        ),
+        extra="libEGL.so.1 and libGLESv2.so.2 (Debian: libegl1, libgles2)",
+    ),
+    ModelSpec(
         name="appearance",
         slot="face_identity",
         factory="dyconv.models.appearance:Appearance",
         licence="Apache-2.0",
         about="colours of head and clothes, gradients of the face: holds within one source only",
         default=True,
+    ),
+    ModelSpec(
+        name="insightface_buffalo_l",
+        slot="face_identity",
+        factory="dyconv.models.insightface:InsightFaceIdentity",
+        licence="non-commercial research only",
+        about="ArcFace ResNet-50 trained on WebFace600K, 512 numbers a face: holds across sources",
+        weights=(
+            Weight(
+                path="insightface/buffalo_l/w600k_r50.onnx",
+                sha256="4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43",
+                origin="https://github.com/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
+                fetch="dyconv.models.fetch:archive_member",
+                member="w600k_r50.onnx",
+            ),
+        ),
     ),
     ModelSpec(
         name="silero",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from pathlib import Path
 
 from dyconv.errors import ModelMissing
-from dyconv.models.registry import Weight, cache_dir
+from dyconv.models.registry import Weight, cache_dir, weight_path
 from dyconv.store import sha256_of
 
 MEDIAPIPE_WHEEL = "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl"
@@ -55,3 +57,49 @@ def _pip_download(wheel: Path) -> None:
     if found != MEDIAPIPE_SHA256:
         wheel.unlink()
         raise ModelMissing(f"{MEDIAPIPE_WHEEL} has sha256 {found}, expected {MEDIAPIPE_SHA256}", hint=by_hand)
+
+
+def archive_member(weight: Weight, target: Path) -> None:
+    """Download the zip archive `weight.origin` begins with (an https URL) and take `weight.member` out of it.
+
+    Raises:
+        ModelMissing: where it cannot be reached, or is no archive with that member.
+    """
+    archive = target.with_name(f"{target.name}.zip")
+    try:
+        https_file(weight, archive)
+        with zipfile.ZipFile(archive) as members, target.open("wb") as file:
+            name = next((name for name in members.namelist() if name.rsplit("/", 1)[-1] == weight.member), None)
+            if name is None:
+                raise ModelMissing(f"{url_of(weight)} has no {weight.member} in it", hint=_by_hand(weight))
+            with members.open(name) as source:
+                shutil.copyfileobj(source, file)
+    except zipfile.BadZipFile as error:
+        raise ModelMissing(f"what came from {url_of(weight)} is not a zip archive", hint=_by_hand(weight)) from error
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def https_file(weight: Weight, target: Path) -> None:
+    """Download the https URL that `weight.origin` begins with.
+
+    Raises:
+        ModelMissing: where it cannot be reached.
+    """
+    request = urllib.request.Request(url_of(weight), headers={"User-Agent": "dyconv"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer, target.open("wb") as file:
+            shutil.copyfileobj(answer, file)
+    except (OSError, http.client.HTTPException) as error:
+        raise ModelMissing(f"could not download {url_of(weight)}: {error}", hint=_by_hand(weight)) from error
+
+
+def url_of(weight: Weight) -> str:
+    url = weight.origin.split()[0]
+    assert url.startswith("https://"), url
+    return url
+
+
+def _by_hand(weight: Weight) -> str:
+    what = f"its member {weight.member}" if weight.member else "the file"
+    return f"try again with a connection, or download {url_of(weight)} elsewhere and put {what} at {weight_path(weight)}"
