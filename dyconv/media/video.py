@@ -15,11 +15,17 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 from av.video.frame import PictureType
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from dyconv.errors import StoreError
 from dyconv.time import FPS
 
 _THREADS = 2  # fixed: x264's output depends on the number of threads, and bytes must not depend on the machine
+
+_CRF = 18
+_MP4 = {"fflags": "+bitexact", "movflags": "+faststart"}
+# Exact rounding: the same pixels whatever vector units the machine has.
+_SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
 
 
 def _open(source: Path | BinaryIO) -> Any:
@@ -38,6 +44,18 @@ def read_frames(
     Raises:
         StoreError: if the file ends before `stop`.
     """
+    scaler = VideoReformatter()
+    for _, picture in iter_pictures(path, start, stop):
+        width, height = size or (picture.width, picture.height)
+        yield scaler.reformat(picture, width, height, "rgb24", interpolation=_SCALING, threads=1).to_ndarray()
+
+
+def iter_pictures(path: Path | BinaryIO, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(index, frame as decoded) of frames `start` up to `stop` of a normalized video, in order.
+
+    Raises:
+        StoreError: if the file ends before `stop`, or a frame is missing.
+    """
     wanted = start
     with _open(path) as container:
         stream = container.streams.video[0]
@@ -52,8 +70,7 @@ def read_frames(
                 return
             if index != wanted:
                 raise StoreError(f"{path} is not constant 25 fps: frame {index} follows {wanted - 1}")
-            width, height = size or (frame.width, frame.height)
-            yield frame.to_ndarray(format="rgb24", width=width, height=height)
+            yield index, frame
             wanted += 1
     if stop is not None and wanted < stop:
         raise StoreError(f"{path} ends at frame {wanted}, expected {stop}")
@@ -72,6 +89,73 @@ def frame_size(path: Path | BinaryIO) -> tuple[int, int]:
         return stream.width, stream.height
 
 
+def cut_video(path: Path, target: Path, start: int, stop: int) -> bool:
+    """Write frames `start` up to `stop` of a normalized video as a video of its own.
+
+    Packets are copied where the cut begins on an IDR frame and ends before one, or at the end; otherwise the frames are
+    encoded again. Returns whether they were copied.
+
+    Raises:
+        StoreError: if what was written has not exactly the frames asked for.
+    """
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = _packets_between(container, stream, start, stop)
+        if packets is not None:
+            _copy_packets(stream, packets, target, start)
+    if packets is None:
+        _encode_again(path, target, start, stop)
+    found = frame_count(target)
+    if found != stop - start:
+        raise StoreError(f"{target.name}: expected {stop - start} frames, wrote {found}", hint="please report this")
+    return packets is not None
+
+
+def _packets_between(container: Any, stream: Any, start: int, stop: int) -> list[av.Packet] | None:
+    """Packets of exactly these frames in decoding order, None where the cut is not on closed groups of pictures."""
+    base = stream.time_base
+    container.seek(int(Fraction(start, FPS) / base), stream=stream, backward=True)
+    packets: list[av.Packet] = []
+    for packet in container.demux(stream):
+        if not packet.size or packet.pts is None:
+            continue
+        index = round(packet.pts * base * FPS)
+        if not packets:
+            if index == start and packet.is_keyframe:
+                packets.append(packet)
+            elif index >= start and packet.is_keyframe:
+                return None
+            continue
+        if index >= stop and packet.is_keyframe:
+            break
+        packets.append(packet)
+    indices = sorted(round((packet.pts or 0) * base * FPS) for packet in packets)
+    return packets if indices == list(range(start, stop)) else None
+
+
+def _copy_packets(stream: Any, packets: list[av.Packet], target: Path, start: int) -> None:
+    shift = int(Fraction(start, FPS) / stream.time_base)
+    with av.open(str(target), "w", format="mp4", options=dict(_MP4)) as container:
+        copy = container.add_stream_from_template(stream)
+        copy.time_base = stream.time_base
+        for packet in packets:
+            packet.pts = (packet.pts or 0) - shift
+            packet.dts = None if packet.dts is None else packet.dts - shift
+            packet.stream = copy
+            container.mux(packet)
+
+
+def _encode_again(path: Path, target: Path, start: int, stop: int) -> None:
+    writer: VideoWriter | None = None
+    try:
+        for _, picture in iter_pictures(path, start, stop):
+            writer = writer or VideoWriter(target, picture.width, picture.height, like=picture, crf=_CRF)
+            writer.write(picture)
+    finally:
+        if writer is not None:
+            writer.__exit__(None, None, None)
+
+
 class VideoWriter:
     """Writes 25 fps H.264 (yuv420p, closed groups of pictures, no sound) whose bytes depend on the frames alone.
 
@@ -79,28 +163,44 @@ class VideoWriter:
 
     Args:
         keyframes: frame indices that get an IDR frame, so that a later cut there copies packets without encoding.
+        like: a frame whose colour tags the video gets; untagged if not given.
     """
 
     def __init__(
-        self, path: Path, width: int, height: int, *, crf: int = 20, preset: str = "veryfast", keyframes: Collection[int] = ()
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        *,
+        crf: int = 20,
+        preset: str = "veryfast",
+        keyframes: Collection[int] = (),
+        like: av.VideoFrame | None = None,
     ) -> None:
         if width % 2 or height % 2:
             raise ValueError(f"yuv420p wants even sizes, got {width}x{height}")
         self.count = 0
         self._keyframes = frozenset(keyframes)
-        self._container = av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"})
+        self._container = av.open(str(path), "w", format="mp4", options=dict(_MP4))
         stream = self._container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = Fraction(1, FPS)
         stream.codec_context.time_base = Fraction(1, FPS)
         stream.codec_context.thread_count = _THREADS
         stream.codec_context.flags |= av.codec.context.Flags.closed_gop
-        stream.options = {"preset": preset, "crf": str(crf), "forced-idr": "1", "g": str(10 * FPS)}
+        if like is not None and not like.format.is_rgb:
+            stream.codec_context.colorspace = like.colorspace
+            stream.codec_context.color_primaries = like.color_primaries
+            stream.codec_context.color_trc = like.color_trc
+        stream.options = {"preset": preset, "crf": str(crf), "forced-idr": "1", "g": str(10 * FPS), "a53cc": "0"}
         self._stream = stream
+        self._scaler = VideoReformatter()
 
     def write(self, frame: np.ndarray | av.VideoFrame) -> None:
         """Append one frame: uint8 RGB [H, W, 3], or a PyAV frame (its own timestamp is ignored)."""
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24") if isinstance(frame, np.ndarray) else frame
+        if picture.format.name != "yuv420p":
+            picture = self._scaler.reformat(picture, format="yuv420p", interpolation=_SCALING, threads=1)
         picture.pts = self.count
         picture.time_base = Fraction(1, FPS)
         picture.pict_type = PictureType.I if self.count in self._keyframes else PictureType.NONE
