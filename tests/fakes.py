@@ -69,7 +69,8 @@ class Cut(Stage):
 class Mark(Stage):
     """Writes a file made from VIDEO, and misbehaves on clips whose id contains the given words.
 
-    `lethal` kills the worker each time; `fragile` only while the file `spark` is there, which it removes first.
+    `raises` fails (with `spark`: only while that file is there); `lethal` kills the worker each time; `fragile` kills it
+    only while the file `spark` is there, which it removes first.
     """
 
     raises: str = "-none-"
@@ -84,7 +85,7 @@ class Mark(Stage):
     gives: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.MIX})
 
     def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
-        if self.raises in clip.id:
+        if self.raises in clip.id and (not self.spark or Path(self.spark).exists()):
             raise ValueError(f"expected something else in {clip.id}")
         if self.lethal in clip.id:
             os.kill(os.getpid(), signal.SIGSEGV)
