@@ -1,0 +1,118 @@
+"""Part `cuts`: scenes, normalize, clips and pack over twelve clips, beside one pass of ffmpeg that knows the cuts."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from dyconv import recipes
+from dyconv.records import Key
+from dyconv.runner import RunOptions, kept_clips, run
+from dyconv.store import Store
+from dyconv.time import FPS
+from tests.bench.media import CUTS, SECONDS, make_clip, read_marks
+
+COUNT = 12
+WORKERS = 2
+WANTED = 0.6
+
+
+def measure(folder: Path, *, count: int = COUNT, repeats: int = 1) -> dict[str, Any]:
+    """Run both over the same files and compare what was written with the truth."""
+    media = folder / "media"
+    media.mkdir(parents=True, exist_ok=True)
+    paths = [media / f"clip{number:02d}.mp4" for number in range(count)]
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        list(pool.map(make_clip, [path for path in paths if not path.exists()], range(count)))
+    recipe = recipes.load("cuts")
+    encoder = _encoder(recipe)
+    ours, stages = [], {}
+    for number in range(repeats):
+        out = folder / f"ours-{number}"
+        started = time.perf_counter()
+        summary = run(recipe, _manifest(folder, paths), str(out), RunOptions("local", workers=WORKERS))
+        ours.append(time.perf_counter() - started)
+        stages = {row.stage: round(row.seconds, 2) for row in summary.funnel.stages}
+    pairs = [_ffmpeg(paths, folder / f"pair-{number}", encoder, together=WORKERS, threads=1) for number in range(repeats)]
+    alone = [_ffmpeg(paths, folder / f"alone-{number}", encoder, together=1, threads=0) for number in range(repeats)]
+    best, how = min((median(pairs), "two files at a time, one thread each"), (median(alone), "one file at a time, own threads"))
+    return {
+        "media_s": count * SECONDS,
+        "ours_s": round(median(ours), 2),
+        "ours_stage_s": stages,
+        "ffmpeg_s": round(best, 2),
+        "ffmpeg_how": how,
+        "ffmpeg_other_s": round(max(median(pairs), median(alone)), 2),
+        "encoder": encoder,
+        "ratio": round(best / median(ours), 3),
+        "wanted_ratio": WANTED,
+        "x_real_time": round(count * SECONDS / median(ours), 1),
+        **compare(Store(folder / f"ours-{repeats - 1}"), count),
+    }
+
+
+def _encoder(recipe: Any) -> dict[str, str]:
+    normalize = recipe.stage("normalize").config()
+    return {"preset": str(normalize.get("preset", "veryfast")), "crf": str(normalize.get("crf", 20))}
+
+
+def _manifest(folder: Path, paths: Sequence[Path]) -> Path:
+    manifest = folder / "manifest.csv"
+    rows = [f"{path.stem},{path.absolute().as_uri()},own" for path in paths]
+    manifest.write_text("\n".join(["id,url,licence", *rows]) + "\n")
+    return manifest
+
+
+def _ffmpeg(paths: Sequence[Path], out: Path, encoder: dict[str, str], *, together: int, threads: int) -> float:
+    """Wall seconds of one decode and frame-accurate encode of every file into its three shots."""
+    import imageio_ffmpeg
+
+    out.mkdir(parents=True, exist_ok=True)
+    edges = [0.0, *map(float, CUTS), float(SECONDS)]
+    limit = ["-threads", str(threads)] if threads else []
+    coded = ["-c:v", "libx264", "-preset", encoder["preset"], "-crf", encoder["crf"], *limit, "-c:a", "aac"]
+    waiting, running = list(paths), []
+    started = time.perf_counter()
+    while waiting or running:
+        while waiting and len(running) < together:
+            path = waiting.pop(0)
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *limit, "-i", str(path)]
+            for number, (start, end) in enumerate(pairwise(edges)):
+                command += ["-ss", str(start), "-t", str(round(end - start, 3)), *coded, str(out / f"{path.stem}_{number}.mp4")]
+            running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
+        first = running.pop(0)
+        if first.wait() != 0:
+            raise RuntimeError(f"ffmpeg failed: {first.args!r}")
+    return time.perf_counter() - started
+
+
+def compare(store: Store, count: int) -> dict[str, Any]:
+    """Cuts and sync of what was written, against the truth."""
+    errors: list[float] = []
+    foreign, offsets, clips = 0, [], 0
+    starts: dict[str, list[float]] = {}
+    for clip in kept_clips(store):
+        clips += 1
+        starts.setdefault(clip.source.id, []).append(float(clip.span.start))
+        marks = read_marks(store.local(clip.assets[Key.VIDEO].path), store.local(clip.assets[Key.MIX].path))
+        foreign += sum(shot != median(marks.shots) for shot in marks.shots)
+        offsets += marks.offsets
+    for found in starts.values():
+        errors += [min((abs(start - float(cut)) for start in found), default=99.0) * FPS for cut in CUTS]
+    wanted = count * (len(CUTS) + 1)
+    return {
+        "clips": clips,
+        "clips_wanted": wanted,
+        "cut_error_frames_max": round(max(errors, default=99.0), 3),
+        "foreign_frames": foreign,
+        "av_offset_frames_max": round(max(map(abs, offsets), default=99.0), 3),
+        "av_offset_frames_median": round(median(offsets), 3) if offsets else None,
+        "events": len(offsets),
+    }

@@ -1,0 +1,114 @@
+"""`make bench`: speed ratios and their accuracy, measured in one run. Not a test: nothing fails on a slow machine.
+
+python -m tests.bench.run --out out/bench.json [--only cuts,chain,memory,rerun,help] [--full]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dyconv import __version__
+
+PARTS = ("cuts", "chain", "memory", "rerun", "help")
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="JSON file with every number")] = Path("out/bench.json"),
+    only: Annotated[str, typer.Option(help=f"comma separated parts: {', '.join(PARTS)}")] = "",
+    full: Annotated[bool, typer.Option("--full", help="memory also with 10,000 clips (minutes)")] = False,
+    repeats: Annotated[int, typer.Option(help="repeats of part cuts; the median counts")] = 1,
+    work: Annotated[Path | None, typer.Option(help="folder to work in, kept; a temporary one if not given")] = None,
+) -> None:
+    """Measure, print a table, write the numbers."""
+    from rich.console import Console
+
+    wanted = [part.strip() for part in only.split(",") if part.strip()] or list(PARTS)
+    if unknown := set(wanted) - set(PARTS):
+        raise typer.BadParameter(f"no part called {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+    folder = work or Path(tempfile.mkdtemp(prefix="dyconv-bench-"))
+    console = Console(highlight=False)
+    results: dict[str, Any] = json.loads(out.read_text()) if only and out.is_file() else {}
+    results["machine"] = {"cores": len(os.sched_getaffinity(0)), "cpu": _cpu(), "dyconv": __version__}
+    try:
+        for part in wanted:
+            console.print(f"[bold]{part}[/] ...")
+            started = time.perf_counter()
+            results[part] = _measure(part, folder, full=full, repeats=repeats)
+            console.print(f"  took {time.perf_counter() - started:.0f} s")
+    finally:
+        if work is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(results, indent=2) + "\n")
+    console.print(_table(results))
+    console.print(f"every number: {out}")
+
+
+def _measure(part: str, folder: Path, *, full: bool, repeats: int) -> dict[str, Any]:
+    from tests.bench import chain, cutting, driver
+
+    for name in ("ours-0", "out") if part in ("cuts", "chain") else ():
+        shutil.rmtree(folder / part / name, ignore_errors=True)
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "cuts": lambda: cutting.measure(folder / "cuts", repeats=repeats),
+        "chain": lambda: chain.measure(folder / "chain"),
+        "memory": lambda: driver.memory(folder / "driver", full=full),
+        "rerun": lambda: driver.rerun(folder / "driver"),
+        "help": driver.command_help,
+    }
+    return measures[part]()
+
+
+def _table(results: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("measured", "found", "wanted", title=f"bench, {results['machine']['cores']} cores", title_justify="left")
+    for name, found, wanted in rows(results):
+        table.add_row(name, found, wanted)
+    return table
+
+
+def rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, found, wanted) for the table."""
+    out = []
+    if cuts := results.get("cuts"):
+        found = (
+            f"{cuts['ratio']:.2f} ({cuts['ffmpeg_s']:.1f} s / {cuts['ours_s']:.1f} s, {cuts['x_real_time']:.0f} x real time)"
+        )
+        out.append(("one-pass ffmpeg / scenes + normalize + clips + pack", found, f">= {cuts['wanted_ratio']}"))
+        out.append(("clips found", f"{cuts['clips']}", f"{cuts['clips_wanted']}"))
+        out.append(("cut error, frames (largest)", f"{cuts['cut_error_frames_max']:g}", "<= 1"))
+        out.append(("frames of another shot in a clip", f"{cuts['foreign_frames']}", "0"))
+        out.append(("sound against picture, frames (largest)", f"{cuts['av_offset_frames_max']:.2f}", "<= 1"))
+    if chain := results.get("chain"):
+        found = f"{chain['x_real_time']:.2f} x real time ({chain['media_s']:.0f} s in {chain['wall_s']:.1f} s)"
+        out.append(("whole default chain, 720p two-shot, 2 processes", found, f">= {chain['wanted_x_real_time']} x"))
+    if memory := results.get("memory"):
+        peaks = ", ".join(f"{int(count):,} clips {peak:.0f} MB" for count, peak in memory["peak_mb"].items())
+        out.append(("driver memory, peak", f"{peaks} ({memory['kb_per_clip']:.1f} KB a clip)", "flat"))
+    if rerun := results.get("rerun"):
+        found = f"{rerun['seconds']:.2f} s"
+        out.append((f"re-run with nothing to do, {rerun['sources']:,} sources", found, f"< {rerun['wanted_s']:.0f} s"))
+    if shown := results.get("help"):
+        out.append(("dyconv --help", f"{shown['seconds']:.2f} s", f"< {shown['wanted_s']} s"))
+    return out
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    typer.run(main)
