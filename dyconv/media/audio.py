@@ -26,5 +26,5 @@ def read_audio(path: Path | BinaryIO, start: int = 0, stop: int | None = None) -
 
 def write_audio(path: Path, samples: np.ndarray) -> None:
     """Write float32 [N] in -1 to 1 (clipped) as 16-bit mono FLAC, or WAV where the name ends so."""
-    pcm = np.clip(np.rint(samples * 32767.0), -32768, 32767).astype(np.int16)
+    pcm = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
     soundfile.write(path, pcm, SAMPLE_RATE, subtype="PCM_16", format="WAV" if path.suffix == ".wav" else "FLAC")
