@@ -48,7 +48,7 @@ _STAMP = "composed.json"
 def compose(out: Path) -> Path:
     """Compose the demo into the folder `out`, unless it is there already; gives the path of its truth.json."""
     if not _done(out):
-        render(_conversation(), out)
+        render(conversation(), out)
         stamp = {"version": VERSION, "media": sha256_of(out / "conversation.mp4"), "truth": sha256_of(out / FILE_NAME)}
         write_atomic(out / _STAMP, json.dumps(stamp).encode())
     return out / FILE_NAME
@@ -62,7 +62,8 @@ def _done(out: Path) -> bool:
     return files[_STAMP].read_bytes() == json.dumps(wanted).encode()
 
 
-def _conversation() -> Conversation:
+def conversation() -> Conversation:
+    """What the demo shows and lets hear, not yet rendered."""
     mix = read_sound(_packaged("pyannote.audio", "sample/sample.wav"))
     turns = _turns(_packaged("pyannote.audio", "sample/sample.rttm").read_text())
     frames = sum(1 for _ in range(0, len(mix), SAMPLE_RATE // FPS))
