@@ -15,6 +15,7 @@ _STEP_S = 0.005
 _MOVES = 1.5  # grey levels: a pixel with less deviation over time does not move
 _PIXELS = 6  # fewer moving pixels of the thumbnail than this, and nothing can be said
 _CLEAR = 1.6  # wrong shifts must fit this much worse than the right one
+_ENVELOPE_RATE = 1000
 _ALIKE = 0.5  # normalized correlation from which two sounds are the same
 
 
@@ -78,19 +79,27 @@ def sound_shift(source: np.ndarray, written: np.ndarray) -> float | None:
     Args:
         source, written: float32 [n] of the same stretch of time at 16 kHz.
     """
-    count = min(len(source), len(written))
-    first, second = source[:count] - source[:count].mean(), written[:count] - written[:count].mean()
+    first, second = _envelope(source), _envelope(written)
+    count = min(len(first), len(second))
+    first, second = first[:count] - first[:count].mean(), second[:count] - second[:count].mean()
     power = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    if count < SAMPLE_RATE // 4 or power < 1e-6 * count:
+    if count < _ENVELOPE_RATE // 4 or power < 1e-9 * count:
         return None
     size = 1 << (2 * count - 1).bit_length()
     product = np.fft.irfft(np.fft.rfft(second, size) * np.conj(np.fft.rfft(first, size)), size)
-    reach = int(_REACH_S * SAMPLE_RATE)
+    reach = int(_REACH_S * _ENVELOPE_RATE)
     curve = np.concatenate([product[-reach:], product[: reach + 1]]) / power
     peak = int(curve.argmax())
     if curve[peak] < _ALIKE:
         return None
-    return (peak + _vertex(curve, peak) - reach) / SAMPLE_RATE
+    return (peak + _vertex(curve, peak) - reach) / _ENVELOPE_RATE
+
+
+def _envelope(samples: np.ndarray) -> np.ndarray:
+    """Loudness over 4 ms, 1,000 times a second: containers that round timestamps to 1 ms break up the waveform itself."""
+    hop = SAMPLE_RATE // _ENVELOPE_RATE
+    total = np.concatenate([[0.0], np.cumsum(np.abs(samples, dtype=np.float64))])
+    return np.asarray(total[4 * hop :: hop] - total[: len(total) - 4 * hop : hop])
 
 
 def _vertex(curve: np.ndarray, peak: int) -> float:

@@ -106,7 +106,7 @@ class Clips(Stage):
         if faces is not None:
             new.append((Key.FACES, files.new(child, Key.FACES)))
             kept = {track.id for track in child.tracks}
-            save_faces(new[-1][1], {name: faces[name].between(part.start, part.stop) for name in sorted(kept)})
+            save_faces(new[-1][1], {name: faces[name].between(part.start, part.stop) for name in sorted(kept & faces.keys())})
         if speech is not None:
             new.append((Key.SPEECH, files.new(child, Key.SPEECH)))
             save_arrays(new[-1][1], {name: array[part.start : part.stop] for name, array in speech.items()})
