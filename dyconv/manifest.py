@@ -33,6 +33,7 @@ _MAX_URL = 2048
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_SECRET = re.compile(r"//[^/?#]*@")
 _UNPRINTABLE = re.compile(r"[\s\x00-\x20\x7f]")
 
 
@@ -169,7 +170,7 @@ def _row(number: int, values: Mapping[str, Any], folder: Path, seen: dict[str, s
         return source
     except _Bad as error:
         digest = hashlib.sha256(repr(sorted(values.items(), key=str)).encode(errors="replace")).hexdigest()[:8]
-        safe = url[:200].encode("ascii", "backslashreplace").decode()
+        safe = _SECRET.sub("//", url)[:200].encode("ascii", "backslashreplace").decode()
         return BadRow(f"row-{number:04d}-{digest}", number, safe, f"row {number} {error}")
 
 

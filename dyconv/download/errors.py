@@ -69,7 +69,7 @@ _BY_WORDS: tuple[tuple[Kind, str], ...] = (
     (Kind.AUTH, r"log.?in|sign in|cookies|registered users|members.only|join this channel|subscri|purchase|password|premium"),
     (Kind.PLACE, r"geo.?restrict|(from|in) your (location|country|region)|your country|blocked it in"),
     (Kind.GONE, r"removed|deleted|terminated|suspended|no longer|does(n.t| not) exist|copyright|drm|expired"),
-    (Kind.TRANSIENT, r"timed? ?out|reset|refused|temporar|more expected|content too short|got error"),
+    (Kind.TRANSIENT, r"timed? ?out|reset|refused|temporar|more expected|content too short"),
     (
         Kind.NOT_MEDIA,
         r"unsupported url|no (video|media)( formats)? (could be )?found|there.s no video|any data blocks|file is empty",
@@ -77,6 +77,9 @@ _BY_WORDS: tuple[tuple[Kind, str], ...] = (
     (Kind.NOT_MEDIA, r"requested format is not available|unusual and will be skipped"),
     (Kind.GONE, r"unavailable|not available|not found"),
 )
+
+
+_OF_NETWORK = "[download] Got error: "  # how yt-dlp's downloaders report what a connection did
 
 
 def by_status(status: int, reason: str, retry_after_s: float | None = None) -> Verdict:
@@ -92,11 +95,11 @@ def by_status(status: int, reason: str, retry_after_s: float | None = None) -> V
 
 def by_words(text: str) -> Verdict | None:
     """The meaning of a message, or None where it says nothing that is known here."""
-    plain = re.sub(r"\x1b\[[0-9;]*m|^ERROR: |\[download\] Got error: ", "", text).strip()
+    plain = re.sub(r"\x1b\[[0-9;]*m|^ERROR: |\r?\[download\] Got error: ", "", text).strip()
     for kind, words in _BY_WORDS:
         if re.search(words, plain, re.IGNORECASE):
             return Verdict(kind, plain[:400])
-    return None
+    return Verdict(Kind.TRANSIENT, plain[:400]) if _OF_NETWORK in text else None
 
 
 def classify(error: BaseException) -> Verdict:

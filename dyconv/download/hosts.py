@@ -36,13 +36,29 @@ def machine_folder() -> Path:
 @contextmanager
 def locked(name: str) -> Iterator[Path]:
     """Hold the machine-wide lock of that name; yields its file. The kernel frees it when the process dies."""
-    path = machine_folder() / hashlib.sha256(name.encode()).hexdigest()[:32]
+    path = _lock_file(name)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield path
     finally:
         os.close(handle)
+
+
+def is_held(name: str) -> bool:
+    """Whether some process holds that lock now."""
+    handle = os.open(_lock_file(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _lock_file(name: str) -> Path:
+    return machine_folder() / hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _next_turn(path: Path) -> float:

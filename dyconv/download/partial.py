@@ -11,13 +11,14 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dyconv.download.errors import Kind, Stop
-from dyconv.download.hosts import locked
+from dyconv.download.hosts import is_held, locked
 from dyconv.store import write_atomic
 
 _RANGE = re.compile(r"bytes\s+\d+-\d+/(\d+|\*)")
@@ -37,7 +38,7 @@ def partial_folder(what: str) -> Iterator[Path]:
     """
     name = hashlib.sha256(what.encode()).hexdigest()[:32]
     folder = cache_folder() / name
-    with locked(f"partial {folder}"):
+    with locked(_lock(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
 
@@ -45,6 +46,22 @@ def partial_folder(what: str) -> Iterator[Path]:
 def discard(folder: Path) -> None:
     """Remove a partial folder that is of no more use."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(older_than_s: float = 30 * 86400.0) -> None:
+    """Remove partial downloads that nobody came back for. Those in use are not waited for."""
+    root = cache_folder()
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        if is_held(_lock(folder)):
+            continue
+        touched = [path.stat().st_mtime for path in (folder, *folder.glob("*")) if path.exists()]
+        if touched and time.time() - max(touched) > older_than_s:
+            with locked(_lock(folder)):
+                discard(folder)
+
+
+def _lock(folder: Path) -> str:
+    return f"partial {folder}"
 
 
 @dataclass(frozen=True)
@@ -86,14 +103,14 @@ class PartialFile:
         self._note = path.with_name(path.name + ".whole.json")
 
     @property
-    def size(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    @property
     def condition(self) -> str | None:
         """Value for `If-Range` when asking for the rest."""
         known = self._known()
         return known.condition if known else None
+
+    def remove(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
 
     def check(self, continues: bool, answer: Whole) -> None:
         """Compare an answer with what the bytes on disk belong to, and note it.
@@ -106,8 +123,7 @@ class PartialFile:
         """
         known = self._known()
         if continues and (known is None or not known.same_as(answer)):
-            self.part.unlink(missing_ok=True)
-            self._note.unlink(missing_ok=True)
+            self.remove()
             raise Stop(Kind.TRANSIENT, "the host's file changed since the download was begun; beginning again")
         if not continues:
             write_atomic(self._note, json.dumps(asdict(answer)).encode())

@@ -1,5 +1,6 @@
-"""yt-dlp, held short: one video, no plugins, no configuration files, no external programs but the ffmpeg that we bring.
+"""yt-dlp, held short: one video, no plugins, no configuration files, and no external programs but the ffmpeg that we bring.
 
+One exception: where deno is installed, yt-dlp runs a site's player script in it, without permissions (YouTube needs it).
 Imports yt-dlp at its top; import this module only inside functions.
 """
 
@@ -18,7 +19,7 @@ import imageio_ffmpeg
 import yt_dlp.globals
 from yt_dlp import YoutubeDL
 from yt_dlp.networking import Request, Response
-from yt_dlp.networking.exceptions import network_exceptions
+from yt_dlp.networking.exceptions import HTTPError, network_exceptions
 from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadError, determine_protocol, parse_http_range
 
 from dyconv.download.errors import Kind, Stop
@@ -98,8 +99,7 @@ class Downloader(YoutubeDL):
     def __init__(self, ask: Ask, folder: Path) -> None:
         self._ask = ask
         self._file: PartialFile | None = None
-        self._slow_since = time.monotonic()
-        self._slow_bytes = 0
+        self._window: tuple[float, int] | None = None  # when it began, with how many bytes
         self.network_error: BaseException | None = None
         super().__init__(_options(ask, folder, self._watch))
 
@@ -149,22 +149,22 @@ class Downloader(YoutubeDL):
             answer: Response = super().urlopen(request)
         except network_exceptions as error:
             self.network_error = error
+            if file and begin and isinstance(error, HTTPError) and error.status == 416:
+                file.remove()
+                raise Stop(Kind.TRANSIENT, "more bytes are here than the host has; beginning again") from error
             raise
+        self.network_error = None
         if file:
-            self._check_answer(file, begin, request, answer)
+            self._check_answer(file, begin, answer)
         return answer
 
-    def _check_answer(self, file: PartialFile, begin: int, request: Request, answer: Response) -> None:
+    def _check_answer(self, file: PartialFile, begin: int, answer: Response) -> None:
         whole = Whole.of(answer.status, answer.headers)
         if self._ask.max_bytes and (whole.length or 0) > self._ask.max_bytes:
             raise Stop(Kind.TOO_LARGE, f"{whole.length} bytes, the recipe takes at most {self._ask.max_bytes}")
         if whole.length == 0:
             raise Stop(Kind.NOT_MEDIA, "expected media, found zero bytes")
-        # yt-dlp asks for the whole with bytes on disk only after a 416: it will take them for complete if about as long.
-        complete = "Range" not in request.headers and file.size > 0
-        if complete and file.size != whole.length:
-            whole = Whole(-1, None, None)
-        file.check(complete or (answer.status == 206 and begin > 0), whole)
+        file.check(answer.status == 206 and begin > 0, whole)
 
     def _watch(self, progress: dict[str, Any]) -> None:
         """Progress hook: stop what grows too large or drips for ever."""
@@ -172,11 +172,11 @@ class Downloader(YoutubeDL):
         if self._ask.max_bytes and done > self._ask.max_bytes:
             raise Stop(Kind.TOO_LARGE, f"more than the {self._ask.max_bytes} bytes that the recipe takes")
         now = time.monotonic()
-        if done < self._slow_bytes or now - self._slow_since > _SLOW_WINDOW_S:
-            slow = done >= self._slow_bytes and done - self._slow_bytes < _SLOW_BYTES_S * (now - self._slow_since)
-            if slow and progress.get("status") == "downloading":
-                raise Stop(Kind.TRANSIENT, f"slower than {_SLOW_BYTES_S:.0f} bytes a second over {_SLOW_WINDOW_S:.0f} s")
-            self._slow_since, self._slow_bytes = now, done
+        begun, before = self._window or (now, done)
+        if now - begun > _SLOW_WINDOW_S and 0 <= done - before < _SLOW_BYTES_S * (now - begun):
+            raise Stop(Kind.TRANSIENT, f"slower than {_SLOW_BYTES_S:.0f} bytes a second over {_SLOW_WINDOW_S:.0f} s")
+        restart = self._window is None or done < before or now - begun > _SLOW_WINDOW_S
+        self._window = (now, done) if restart else self._window
 
 
 class _Quiet:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from dyconv.download.errors import Kind, Verdict
 from dyconv.download.licences import OPEN_LICENCES, refusal
-from dyconv.errors import UsageError
+from dyconv.errors import DyconvError, UsageError
 from dyconv.manifest import local_path
 from dyconv.records import Clip, Drop, DropReason, Key, dump
 from dyconv.stages.base import Files, Resources, Stage
@@ -70,7 +70,10 @@ class Download(Stage):
         return {name: value for name, value in super().config().items() if name not in _MANNERS}
 
     def setup(self) -> None:
+        from dyconv.download.partial import sweep
+
         self._cookies()
+        sweep()
 
     def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
         """Yield the clip with MEDIA, INFO and its span, or the drop.
@@ -100,7 +103,12 @@ class Download(Stage):
         if self.max_bytes and path.stat().st_size > self.max_bytes:
             return Drop(clip, DropReason.TOO_LARGE, f"{path.stat().st_size} bytes, the recipe takes at most {self.max_bytes}")
         copy = files.scratch / "local"
-        shutil.copyfile(path, copy)
+        try:
+            shutil.copyfile(path, copy)
+        except OSError as error:
+            raise DyconvError(
+                f"cannot copy {path}: {error.strerror}", hint="check who may read it and the free disk"
+            ) from error
         return self._finish(clip, files, copy, {"extractor": "local"})
 
     def _remote(self, clip: Clip, files: Files) -> Clip | Drop:
