@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dyconv.models.registry import ModelSpec, Weight
 
-_WHEEL = "the mediapipe 0.10.21 wheel on PyPI (Apache-2.0)"
+_WHEEL = "mediapipe 0.10.21 wheel (PyPI)"
 
 
 def _mediapipe(path: str, sha256: str) -> Weight:
@@ -115,6 +115,14 @@ MODELS: tuple[ModelSpec, ...] = (
         factory="dyconv.models.turn_gate:TurnGate",
         licence="Apache-2.0",
         about="each voice is the mix gated by attributed turns; no separation in overlap",
+        default=True,
+    ),
+    ModelSpec(
+        name="mesh",
+        slot="motion_encoder",
+        factory="dyconv.models.mesh_motion:MeshMotion",
+        licence="Apache-2.0",
+        about="head pose, gaze, 21 expressions and 33 shape numbers from the face mesh; a hand-made basis, no training data",
         default=True,
     ),
 )
