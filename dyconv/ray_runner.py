@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from dyconv import errors
@@ -24,57 +25,75 @@ from dyconv.resources import Machine, check_resources, this_machine
 from dyconv.stages.base import Resources
 from dyconv.work import Plan, Task, Worker
 
-_SHARE = 0.95  # of the cluster's CPUs: what the pools may take together when each has one worker
+_SHARE = 0.95  # of the cluster's CPUs: what the pools may take together
+_ROOMY = 4  # a cluster with so many times the CPUs of one worker of each group is told what each group really asks for
+_CROWD = 2  # worker processes a CPU on a smaller one, where most of them wait for each other most of the time
 _INPUT_BLOCKS = 2000
 _OBJECT_STORE = 512 * 2**20  # for a local Ray: only records go through it
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Stages `[start, end)` of the plan in one actor pool. `cpus` is what Ray is told one worker takes."""
+    """Stages `[start, end)` of the plan in one actor pool of 1 to `most` workers; `asks` is what Ray is told of each."""
 
     start: int
     end: int
     asks: Resources
-    cpus: float
     most: int
 
 
 def make_pools(plan: Plan, recipe: Recipe, nodes: list[Machine], workers: int | None = None) -> list[Pool]:
-    """Group the stages, and fit one worker of every group into the cluster at the same time.
+    """Group the stages so that one worker of every pool fits into the cluster at the same time.
 
-    Ray Data starts every pool before the first row moves, and waits for ever for one that cannot start. Where one
-    worker of each does not fit, the CPUs asked for are scaled down together: the processes then share the cores.
+    Ray Data starts every pool before the first row moves, and waits for ever for one that cannot start. On a large
+    cluster a pool is a run of stages that ask for the same. On a small one, stages that need no GPU also share a worker
+    though they ask for different amounts, and the CPUs Ray is told of are scaled down: the processes share the cores.
     """
-    groups: list[tuple[int, int, Resources]] = []
-    start = 0
-    for index, step in enumerate(plan.steps):
-        asks = recipe.asks(step.stage)
-        last = index + 1 == len(plan.steps)
-        if last or step.stage.splits or recipe.asks(plan.steps[index + 1].stage) != asks:
-            groups.append((start, index + 1, asks))
-            start = index + 1
-    total = sum(node.cpus for node in nodes)
-    wanted = sum(asks.cpus for _, _, asks in groups)
-    scale = min(1.0, _SHARE * total / wanted) if wanted else 1.0
+    cpus = sum(node.cpus for node in nodes)
+    groups = _groups(plan, recipe, lambda one, other: one == other)
+    roomy = cpus >= _ROOMY * sum(asks.cpus for _, _, asks in groups)
     pools = []
-    for begin, end, asks in groups:
-        # Rounded down to what Ray counts in, so that the sum still fits.
-        cpus = asks.cpus if scale == 1.0 else int(asks.cpus * scale * 1000) / 1000
-        most = 1 if scale < 1.0 else max(1, _fitting(asks, nodes))
-        pools.append(Pool(begin, end, asks, cpus, min(most, workers or most)))
+    if roomy:
+        for start, end, asks in groups:
+            pools.append(Pool(start, end, asks, min(_fitting(asks, nodes), workers or _fitting(asks, nodes))))
+        return pools
+    groups = _groups(plan, recipe, lambda one, other: not one.gpus and not other.gpus)
+    many = max(1, math.ceil(_CROWD * cpus / len(groups)))
+    memory = sum(asks.memory for _, _, asks in groups)
+    if memory:
+        many = max(1, min(many, sum(node.memory for node in nodes) // memory))
+    # Rounded down to what Ray counts in, so that the sum still fits.
+    share = int(_SHARE * cpus / (len(groups) * many) * 1000) / 1000
+    for start, end, asks in groups:
+        most = min(many, _fitting(replace(asks, cpus=0.0), nodes)) if asks.gpus else many
+        told = Resources(cpus=min(share, asks.cpus), gpus=asks.gpus)
+        pools.append(Pool(start, end, told, min(most, workers or most)))
     return pools
 
 
+def _groups(plan: Plan, recipe: Recipe, together: Callable[[Resources, Resources], bool]) -> list[tuple[int, int, Resources]]:
+    """Runs of stages that may share a worker, each with the most any of them asks for. A run ends where a stage splits."""
+    groups: list[tuple[int, int, Resources]] = []
+    for index, step in enumerate(plan.steps):
+        asks = recipe.asks(step.stage)
+        if groups and not plan.steps[index - 1].stage.splits and together(groups[-1][2], asks):
+            start, _, before = groups.pop()
+            both = zip(astuple(before), astuple(asks), strict=True)
+            groups.append((start, index + 1, Resources(*(max(pair) for pair in both))))
+        else:
+            groups.append((index, index + 1, asks))
+    return groups
+
+
 def _fitting(asks: Resources, nodes: Iterable[Machine]) -> int:
-    """How many workers fit if they had all nodes to themselves."""
+    """How many workers fit if they had all nodes to themselves, at least one."""
     total = 0
     for node in nodes:
         bounds = [node.cpus / asks.cpus if asks.cpus else 64.0]
         bounds += [node.gpus / asks.gpus] if asks.gpus else []
         bounds += [node.memory / asks.memory] if asks.memory else []
         total += int(min(bounds))
-    return total
+    return max(1, total)
 
 
 class RayBackend:
@@ -112,7 +131,7 @@ class RayBackend:
         dataset: Any = ray.data.from_items(rows, override_num_blocks=min(len(rows), _INPUT_BLOCKS))
         del rows
         for pool in self._pools:
-            asks = {"num_cpus": pool.cpus, "num_gpus": pool.asks.gpus, "memory": pool.asks.memory}
+            asks = {"num_cpus": pool.asks.cpus, "num_gpus": pool.asks.gpus, "memory": pool.asks.memory}
             dataset = dataset.flat_map(
                 _PoolWorker,
                 fn_constructor_kwargs={"job": self._job, "end": pool.end},

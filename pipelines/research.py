@@ -1,0 +1,27 @@
+"""The `research` recipe: `dyconv` with the gated models, for those who hold their weights and licences.
+
+`dyconv models list` says where each comes from; `dyconv doctor` says whether this machine can run the recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dyconv.recipe import Recipe
+from dyconv.stages.base import Stage
+from dyconv.stages.tracks import Tracks
+from pipelines.dyconv import RECIPE as DYCONV
+
+
+def _with_gated_models(stage: Stage) -> Stage:
+    if isinstance(stage, Tracks):
+        return replace(stage, landmarker="mediapipe_task", identity="insightface_buffalo_l")
+    return stage
+
+
+RECIPE: Recipe = replace(
+    DYCONV,
+    name="research",
+    about=f"{DYCONV.about} Landmarks by the official MediaPipe task, identities by ArcFace, which hold across sources.",
+    stages=tuple(_with_gated_models(stage) for stage in DYCONV.stages),
+)
