@@ -26,7 +26,7 @@ _RANGE = re.compile(r"bytes\s+\d+-\d+/(\d+|\*)")
 
 def cache_folder() -> Path:
     """Where partial downloads lie: below DYCONV_CACHE, by default `~/.cache/dyconv`."""
-    return Path(os.environ.get("DYCONV_CACHE") or Path.home() / ".cache" / "dyconv") / "partial"
+    return Path(os.environ.get("DYCONV_CACHE") or Path.home() / ".cache" / "dyconv").absolute() / "partial"
 
 
 @contextmanager
