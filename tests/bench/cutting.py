@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,29 +36,63 @@ def measure(folder: Path, *, count: int = COUNT, repeats: int = 1) -> dict[str, 
         list(pool.map(make_clip, [path for path in paths if not path.exists()], range(count)))
     recipe = recipes.load("cuts")
     encoder = _encoder(recipe)
-    ours, stages = [], {}
+    ours: list[Cost] = []
+    stages: dict[str, float] = {}
     for number in range(repeats):
-        out = folder / f"ours-{number}"
-        started = time.perf_counter()
-        summary = run(recipe, _manifest(folder, paths), str(out), RunOptions("local", workers=WORKERS))
-        ours.append(time.perf_counter() - started)
+        with _cost(ours):
+            out = str(folder / f"ours-{number}")
+            summary = run(recipe, _manifest(folder, paths), out, RunOptions("local", workers=WORKERS))
         stages = {row.stage: round(row.seconds, 2) for row in summary.funnel.stages}
-    pairs = [_ffmpeg(paths, folder / f"pair-{number}", encoder, together=WORKERS, threads=1) for number in range(repeats)]
-    alone = [_ffmpeg(paths, folder / f"alone-{number}", encoder, together=1, threads=0) for number in range(repeats)]
-    best, how = min((median(pairs), "two files at a time, one thread each"), (median(alone), "one file at a time, own threads"))
+    pairs: list[Cost] = []
+    alone: list[Cost] = []
+    for number in range(repeats):
+        with _cost(pairs):
+            _ffmpeg(paths, folder / f"pair-{number}", encoder, together=WORKERS, threads=1)
+        with _cost(alone):
+            _ffmpeg(paths, folder / f"alone-{number}", encoder, together=1, threads=0)
+    mine, pair, single = _median(ours), _median(pairs), _median(alone)
+    best, how = (pair, "two files at a time, one thread each") if pair < single else (single, "one file at a time, own threads")
     return {
         "media_s": count * SECONDS,
-        "ours_s": round(median(ours), 2),
+        "ours_s": round(mine.wall, 2),
+        "ours_cpu_s": round(mine.cpu, 2),
         "ours_stage_s": stages,
-        "ffmpeg_s": round(best, 2),
+        "ffmpeg_s": round(best.wall, 2),
+        "ffmpeg_cpu_s": round(best.cpu, 2),
         "ffmpeg_how": how,
-        "ffmpeg_other_s": round(max(median(pairs), median(alone)), 2),
+        "ffmpeg_other_s": round(max(pair, single).wall, 2),
         "encoder": encoder,
-        "ratio": round(best / median(ours), 3),
+        "ratio": round(best.wall / mine.wall, 3),
+        "cpu_ratio": round(best.cpu / mine.cpu, 3),
         "wanted_ratio": WANTED,
-        "x_real_time": round(count * SECONDS / median(ours), 1),
+        "x_real_time": round(count * SECONDS / mine.wall, 1),
         **compare(Store(folder / f"ours-{repeats - 1}"), count),
     }
+
+
+@dataclass(frozen=True, order=True)
+class Cost:
+    """Seconds on the clock, and of all processors together."""
+
+    wall: float
+    cpu: float
+
+
+@contextmanager
+def _cost(costs: list[Cost]) -> Iterator[None]:
+    """Append what the block costs: this process and the children that ended in it."""
+    wall, cpu = time.perf_counter(), _cpu()
+    yield
+    costs.append(Cost(time.perf_counter() - wall, _cpu() - cpu))
+
+
+def _cpu() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _median(costs: list[Cost]) -> Cost:
+    return Cost(median(cost.wall for cost in costs), median(cost.cpu for cost in costs))
 
 
 def _encoder(recipe: Any) -> dict[str, str]:
@@ -70,8 +107,8 @@ def _manifest(folder: Path, paths: Sequence[Path]) -> Path:
     return manifest
 
 
-def _ffmpeg(paths: Sequence[Path], out: Path, encoder: dict[str, str], *, together: int, threads: int) -> float:
-    """Wall seconds of one decode and frame-accurate encode of every file into its three shots."""
+def _ffmpeg(paths: Sequence[Path], out: Path, encoder: dict[str, str], *, together: int, threads: int) -> None:
+    """One decode and frame-accurate encode of every file into its three shots."""
     import imageio_ffmpeg
 
     out.mkdir(parents=True, exist_ok=True)
@@ -79,7 +116,6 @@ def _ffmpeg(paths: Sequence[Path], out: Path, encoder: dict[str, str], *, togeth
     limit = ["-threads", str(threads)] if threads else []
     coded = ["-c:v", "libx264", "-preset", encoder["preset"], "-crf", encoder["crf"], *limit, "-c:a", "aac"]
     waiting, running = list(paths), []
-    started = time.perf_counter()
     while waiting or running:
         while waiting and len(running) < together:
             path = waiting.pop(0)
@@ -90,7 +126,6 @@ def _ffmpeg(paths: Sequence[Path], out: Path, encoder: dict[str, str], *, togeth
         first = running.pop(0)
         if first.wait() != 0:
             raise RuntimeError(f"ffmpeg failed: {first.args!r}")
-    return time.perf_counter() - started
 
 
 def compare(store: Store, count: int) -> dict[str, Any]:

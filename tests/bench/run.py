@@ -86,6 +86,8 @@ def rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
             f"{cuts['ratio']:.2f} ({cuts['ffmpeg_s']:.1f} s / {cuts['ours_s']:.1f} s, {cuts['x_real_time']:.0f} x real time)"
         )
         out.append(("one-pass ffmpeg / scenes + normalize + clips + pack", found, f">= {cuts['wanted_ratio']}"))
+        found = f"{cuts['cpu_ratio']:.2f} ({cuts['ffmpeg_cpu_s']:.1f} s / {cuts['ours_cpu_s']:.1f} s)"
+        out.append(("the same in processor time", found, ""))
         out.append(("clips found", f"{cuts['clips']}", f"{cuts['clips_wanted']}"))
         out.append(("cut error, frames (largest)", f"{cuts['cut_error_frames_max']:g}", "<= 1"))
         out.append(("frames of another shot in a clip", f"{cuts['foreign_frames']}", "0"))
