@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dyconv.errors import UsageError
+from dyconv.models.registry import load
 from dyconv.synth import schedule, sound
+from dyconv.synth.footage import ClipFigure, Footage, is_clip, read_footage, reel
 from dyconv.synth.layouts import BOTH
 from dyconv.synth.motion import animate
 from dyconv.synth.puppet import portrait, read_picture
@@ -96,7 +99,9 @@ def compose(a: PersonInput, b: PersonInput, out: Path, options: Options | None =
     options = options or Options()
     options.check()
     inputs = dict(zip(PEOPLE, (a, b), strict=True))
-    voices, pieces = _voices(inputs, options)
+    models = load("mediapipe_face"), load("mediapipe_mesh")
+    clips = _clips(inputs, options, models)
+    voices, pieces = _voices(inputs, clips, options)
     frames = _frames(pieces, options)
     samples = round(frames / options.fps * SAMPLE_RATE)
     plan = schedule.plan(pieces, samples, options.overlap, options.seed)
@@ -107,8 +112,14 @@ def compose(a: PersonInput, b: PersonInput, out: Path, options: Options | None =
             )
     heard = {name: schedule.sound_of(plan, name, voice, samples) for name, voice in voices.items()}
     mix, scale = _mix(heard, plan, options)
+    figures: dict[str, Figure] = {}
+    for person, given in inputs.items():
+        if clip := clips.get(person):
+            figures[person] = ClipFigure(clip, reel(plan, person, pieces[person], clip, options.fps, frames))
+        else:
+            figures[person] = _photo(person, given, heard, frames, options, models)
     conversation = Conversation(
-        figures=_figures(inputs, heard, frames, options),
+        figures=figures,
         mix=mix,
         voices={person: heard[person] * scale for person in PEOPLE},
         turns=schedule.truth_turns(plan),
@@ -121,20 +132,34 @@ def compose(a: PersonInput, b: PersonInput, out: Path, options: Options | None =
     return render(conversation, out, sound=options.sound)
 
 
-def _voices(inputs: dict[str, PersonInput], options: Options) -> tuple[dict[str, np.ndarray], dict[str, list[sound.Stretch]]]:
+def _clips(inputs: dict[str, PersonInput], options: Options, models: tuple[Any, Any]) -> dict[str, Footage]:
+    """Those of the two who are given as a video, decoded."""
+    return {
+        person: read_footage(given.picture, options.fps, options.height, *models)
+        for person, given in inputs.items()
+        if is_clip(given.picture)
+    }
+
+
+def _voices(
+    inputs: dict[str, PersonInput], clips: dict[str, Footage], options: Options
+) -> tuple[dict[str, np.ndarray], dict[str, list[sound.Stretch]]]:
     """Each voice at the common level, and where it speaks; the off-screen voice last."""
-    files = {}
-    for person, given in inputs.items():
-        if given.voice is None:
-            raise UsageError(f"{given.picture} needs a voice: a photograph has none")
-        files[person] = given.voice
-    if options.off_screen:
-        files[OFF_SCREEN] = options.off_screen
     voices, pieces = {}, {}
-    for name, path in files.items():
-        samples = sound.read_sound(path)
-        pieces[name] = sound.utterances(samples, str(path))
-        voices[name] = sound.leveled(samples, pieces[name])
+    for person, given in inputs.items():
+        clip = clips.get(person)
+        if given.voice is None and clip is None:
+            raise UsageError(f"{given.picture} needs a voice: a photograph has none", hint=f"give it with --{person}-voice")
+        path = given.voice or given.picture
+        samples = sound.read_sound(path, begin=clip.begin if clip and not given.voice else None)
+        if clip:
+            samples = samples[: round(len(clip.frames) / options.fps * SAMPLE_RATE)]
+        pieces[person] = sound.utterances(samples, str(path))
+        voices[person] = sound.leveled(samples, pieces[person])
+    if options.off_screen:
+        samples = sound.read_sound(options.off_screen)
+        pieces[OFF_SCREEN] = sound.utterances(samples, str(options.off_screen))
+        voices[OFF_SCREEN] = sound.leveled(samples, pieces[OFF_SCREEN])
     return voices, pieces
 
 
@@ -159,16 +184,13 @@ def _mix(heard: dict[str, np.ndarray], plan: list[schedule.Placed], options: Opt
     return (mix * scale).astype(np.float32), scale
 
 
-def _figures(inputs: dict[str, PersonInput], heard: dict[str, np.ndarray], frames: int, options: Options) -> dict[str, Figure]:
-    from dyconv.models.registry import load
-
-    detector, landmarker = load("mediapipe_face"), load("mediapipe_mesh")
-    figures: dict[str, Figure] = {}
-    for index, (person, given) in enumerate(inputs.items()):
-        face = portrait(read_picture(given.picture), detector, landmarker, str(given.picture))
-        others = np.sum([voice for name, voice in heard.items() if name != person], axis=0)
-        figures[person] = PhotoFigure(face, animate(heard[person], others, options.fps, frames, options.seed, index))
-    return figures
+def _photo(
+    person: str, given: PersonInput, heard: dict[str, np.ndarray], frames: int, options: Options, models: tuple[Any, Any]
+) -> Figure:
+    face = portrait(read_picture(given.picture), *models, str(given.picture))
+    others = np.sum([voice for name, voice in heard.items() if name != person], axis=0)
+    motion = animate(heard[person], others, options.fps, frames, options.seed, PEOPLE.index(person))
+    return PhotoFigure(face, motion)
 
 
 def _shots(plan: list[schedule.Placed], frames: int, options: Options) -> list[Shot]:
@@ -183,6 +205,8 @@ def _shots(plan: list[schedule.Placed], frames: int, options: Options) -> list[S
 
 
 def _cut_frames(frames: int, rng: np.random.Generator, options: Options) -> list[int]:
+    if options.shots and not options.cuts:
+        return []
     if options.cuts:
         found = [round(Fraction(repr(float(cut))) * options.fps) for cut in options.cuts]
         if found != sorted(set(found)) or found[0] < 1 or found[-1] >= frames:

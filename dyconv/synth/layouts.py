@@ -16,6 +16,7 @@ from dyconv.synth.puppet import Portrait
 BOTH = ("two-shot", "side", "stacked", "pip")
 _BLEND = 0.16  # width of the soft seam of a two-shot, of the picture's width
 _SEAM = 4  # pixels, even
+_FILL = 1.6  # a picture is made this much larger than asked for at most, to cover its panel
 
 
 @dataclass(frozen=True)
@@ -70,41 +71,62 @@ def panels(view: str, people: Sequence[str], width: int, height: int) -> tuple[P
     raise ValueError(f"no view {view!r}")
 
 
-def stage(portrait: Portrait, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
-    """The still picture uint8 RGB [height, width, 3] of a portrait in its panel, and the mesh [478, 3] in its pixels.
+@dataclass(frozen=True)
+class Placement:
+    """How a picture lies in a panel: pixel p of it is at `p * scale + shift`."""
 
-    The photograph is scaled for the wanted face. Where it does not reach, its own colours go on, far out of focus.
+    scale: float
+    shift: np.ndarray
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """Points float32 [..., 2 or 3] of the picture, in pixels of the panel; depth is scaled alike."""
+        out = np.asarray(points, np.float32) * self.scale
+        out[..., :2] += self.shift
+        return out
+
+
+def place(box: np.ndarray, size: tuple[int, int], panel: Panel) -> Placement:
+    """Scale and shift a picture of `size` (width, height) for the wanted width and place of the face in `box` [4].
+
+    A picture that would cover the panel if it were up to 1.6 times larger is made so. Otherwise it stands on the lower edge,
+    as a body does, and never moves so far that a side it could cover stays empty.
     """
+    scale = panel.face * min(panel.width, panel.height) / float(box[2] - box[0])
+    fill = max(panel.width / size[0], panel.height / size[1])
+    if scale < fill <= _FILL * scale:
+        scale = fill
+    full = np.array(size) * scale
+    room = np.array([panel.width, panel.height]) - full
+    shift = np.array([panel.width * panel.at[0], panel.height * panel.at[1]]) - (box[:2] + box[2:]) / 2 * scale
+    shift = np.where(room <= 0, np.clip(shift, room, 0), shift)
+    if shift[1] < room[1] and box[3] * scale + room[1] < panel.height:
+        shift[1] = room[1]
+    return Placement(scale, shift)
+
+
+def fit(image: np.ndarray, placement: Placement, panel: Panel) -> np.ndarray:
+    """The panel uint8 RGB [height, width, 3] with a picture in it; where it does not reach, its colours go on, blurred."""
     import cv2
 
-    box = portrait.box
-    height, width = portrait.image.shape[:2]
-    scale = panel.face * min(panel.width, panel.height) / float(box[2] - box[0])
-    centre = (box[:2] + box[2:]) / 2
-    fill = max(panel.width / width, panel.height / height)  # at this scale the photograph covers the panel
-    if scale < fill <= 1.35 * scale:
-        scale = fill
-    wanted = np.array([panel.width * panel.at[0], panel.height * panel.at[1]]) - centre * scale
-    size = np.array([width, height]) * scale
-    room = np.array([panel.width, panel.height]) - size
-    shift = np.where(room <= 0, np.clip(wanted, room, 0), wanted)
-    if room[1] > 0 or shift[1] + size[1] < panel.height:  # a body stands on the lower edge
-        shift[1] = max(shift[1], panel.height - size[1]) if box[3] * scale + panel.height - size[1] < panel.height else shift[1]
-    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    scale, shift = placement.scale, placement.shift
     where = (panel.width, panel.height)
-    source = portrait.image
-    if scale < 0.6:
-        blur = 0.5 / scale
-        source = cv2.GaussianBlur(source, (0, 0), blur)
+    size = np.array(image.shape[1::-1]) * scale
+    source = cv2.GaussianBlur(image, (0, 0), 0.5 / scale) if scale < 0.6 else image
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     flags = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR
-    sharp = cv2.warpAffine(source, matrix, where, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    soft = _far(sharp, max(where) / 24)
+    sharp = cv2.warpAffine(source, matrix, where, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    if (shift <= 0).all() and (shift + size >= where).all():
+        return np.asarray(sharp)
     alpha = _inside(where, shift, shift + size, float(min(size)) * 0.09)[..., None]
-    canvas = (sharp * alpha + soft * (1 - alpha) + 0.5).astype(np.uint8)
-    points = portrait.points.astype(np.float32).copy()
-    points[:, :2] = points[:, :2] * scale + shift
-    points[:, 2] *= scale
-    return canvas, points
+    soft = _far(sharp, max(where) / 24)
+    return np.asarray((sharp * alpha + soft * (1 - alpha) + 0.5).astype(np.uint8))
+
+
+def stage(portrait: Portrait, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """The still picture uint8 RGB [height, width, 3] of a portrait in its panel, and the mesh [478, 3] in its pixels."""
+    height, width = portrait.image.shape[:2]
+    placement = place(portrait.box, (width, height), panel)
+    return fit(portrait.image, placement, panel), placement.points(portrait.points)
 
 
 def _far(image: np.ndarray, sigma: float) -> np.ndarray:

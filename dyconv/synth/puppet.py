@@ -31,7 +31,7 @@ OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379
         136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
 _MESH = 468
 _RINGS = ((1.22, 1.0), (1.55, 0.6), (2.1, 0.0))  # size relative to the face oval, share of the head's movement
-_JAW = 0.32  # lip opening at `open` = 1, in mouth widths
+_JAW = 0.28  # lip opening at `open` = 1, in mouth widths
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ class Puppet:
         y, x = np.mgrid[0 : small[1], 0 : small[0]].astype(np.float32)
         coarse = np.stack([affine[..., 0] * x + affine[..., 1] * y + affine[..., 2],
                            affine[..., 3] * x + affine[..., 4] * y + affine[..., 5]], -1)  # fmt: skip
+        coarse = cv2.GaussianBlur(coarse, (3, 3), 0.7)  # a shut lid is a step in the map: without this it is jagged
         if step == 1:
             return np.ascontiguousarray(coarse[:height, :width])
         grow = np.array([[step, 0, 0], [0, step, 0]], np.float32)

@@ -18,6 +18,7 @@ _RATE = 100  # the plan is made in steps of 10 ms
 _PAUSE_S = (0.15, 0.55)  # between two speakers who do not overlap
 _TURN_S = (1.2, 5.0)
 _STEPS = 41
+_SHORTEST = SAMPLE_RATE * 3 // 10  # of an utterance that the end cuts off
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _next_turn(person: str, pieces: list[Stretch], position: dict[str, int], rng
     while True:
         index = position[person]
         piece = pieces[index % len(pieces)]
-        piece = Stretch(piece.start, min(piece.stop, piece.start + samples))
+        piece = Stretch(piece.start, min(piece.stop, piece.start + samples // 3))  # everybody gets a word in
         gap = 0
         if taken:  # keep the voice's own pause, up to half a second
             gap = min(max(piece.start - taken[-1][1].stop, 0), SAMPLE_RATE // 2) or SAMPLE_RATE // 4
@@ -141,18 +142,25 @@ def _alternating(turns: list[_Turn], depth: float, samples: int) -> list[Placed]
 
 
 def _at_once(turns: list[_Turn], pause_s: float, samples: int) -> list[Placed]:
-    """Everybody speaks on without minding the others, with `pause_s` between own turns."""
+    """Everybody speaks on without minding the others, with pauses of at most `pause_s`."""
     free: dict[str, int] = {}
     placed: list[Placed] = []
+    pause = int(pause_s * SAMPLE_RATE)
     for turn in turns:
-        begin = free.get(turn.person, 0)
-        placed += _place(turn, begin, samples)
-        free[turn.person] = begin + turn.length + int(pause_s * SAMPLE_RATE)
+        for _, piece in turn.pieces:
+            begin = free.get(turn.person, 0)
+            placed += _place(_Turn(turn.person, ((0, piece),), len(piece), 0), begin, samples)
+            free[turn.person] = begin + len(piece) + max(pause, SAMPLE_RATE // 50)
     return placed
 
 
 def _place(turn: _Turn, begin: int, samples: int) -> list[Placed]:
-    """The utterances of a turn that end inside the conversation, from the 10 ms step at or before `begin`."""
+    """The utterances of a turn from the 10 ms step at or before `begin`; the end of the conversation cuts them off."""
     step = SAMPLE_RATE // _RATE
     begin = begin // step * step
-    return [Placed(turn.person, piece, begin + at) for at, piece in turn.pieces if begin + at + len(piece) <= samples]
+    placed = []
+    for at, piece in turn.pieces:
+        stop = min(piece.stop, piece.start + samples - begin - at)
+        if stop - piece.start >= min(len(piece), _SHORTEST):
+            placed.append(Placed(turn.person, Stretch(piece.start, stop), begin + at))
+    return placed

@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from dyconv.errors import UsageError
+from dyconv.media.source import UnreadableSource, open_source
 from dyconv.time import SAMPLE_RATE
 
 SPEECH_LEVEL = 0.05  # RMS of each voice while it speaks: -26 dBFS, as telephony and ITU-T P.56 tools level speech
@@ -45,7 +46,7 @@ def read_sound(path: Path, *, begin: Fraction | None = None) -> np.ndarray:
     parts: list[np.ndarray] = []
     first: Fraction | None = None
     try:
-        with av.open(str(path)) as container:
+        with open_source(path) as container:
             if not container.streams.audio:
                 raise UsageError(f"{path} has no sound track")
             resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
@@ -54,7 +55,7 @@ def read_sound(path: Path, *, begin: Fraction | None = None) -> np.ndarray:
                     first = Fraction(frame.pts or 0) * (frame.time_base or Fraction(1, frame.sample_rate))
                 parts += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
             parts += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
-    except (av.FFmpegError, ValueError) as error:
+    except (UnreadableSource, av.FFmpegError) as error:
         raise UsageError(f"{path} is not readable as sound: {error}") from error
     samples = np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
     if not len(samples):
