@@ -25,7 +25,7 @@ from dyconv.time import Span
 from tests.faultserver import Fault, FaultServer
 from tests.mediagen import make_media, truncate
 
-QUICK = Download(attempts=3, backoff_s=0.02, per_host_interval_s=0.0, timeout_s=0.6, max_wait_s=3.0)
+QUICK = Download(attempts=3, backoff_s=0.02, per_host_interval_s=0.0, timeout_s=10.0, max_wait_s=3.0)
 PAGE = b"<!DOCTYPE html><html><head><title>x</title></head><body>%s</body></html>"
 
 
@@ -168,7 +168,7 @@ def test_refused_is_failed_with_a_hint(server, place, status, requests):
     ids=lambda fault: str(fault.status or [name for name, value in vars(fault).items() if value not in (None, 0, {}, 30.0)]),
 )
 def test_the_network_is_failed_as_transient_after_bounded_attempts(server, media, place, fault):
-    stage = replace(QUICK, attempts=2)
+    stage = replace(QUICK, attempts=2, timeout_s=0.6)
     with pytest.raises(Transient, match="after 2 attempts"):
         run(stage, server.serve("a.mp4", media, ranges=False, fault=lambda number: fault), place)
     assert 2 <= len(server.seen) <= 4
