@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dyconv import recipes
 from dyconv.runner import RunOptions, run
+from tests.bench.cost import Cost, spent
 
 WANTED = 2.0
 WORKERS = 2
@@ -29,12 +29,14 @@ def measure(folder: Path, *, sources: int = 2) -> dict[str, Any]:
     manifest.write_text("\n".join(["id,url,licence", *copies]) + "\n")
     recipe = recipes.load("demo")
     stages = tuple(replace(stage, allow_local=True) if hasattr(stage, "allow_local") else stage for stage in recipe.stages)
-    started = time.perf_counter()
-    summary = run(replace(recipe, stages=stages), manifest, str(folder / "out"), RunOptions("local", workers=WORKERS))
-    wall = time.perf_counter() - started
+    costs: list[Cost] = []
+    with spent(costs):
+        summary = run(replace(recipe, stages=stages), manifest, str(folder / "out"), RunOptions("local", workers=WORKERS))
+    wall = costs[0].wall
     return {
         "media_s": round(sources * seconds, 2),
         "wall_s": round(wall, 2),
+        "cpu_s": round(costs[0].cpu, 2),
         "x_real_time": round(sources * seconds / wall, 2),
         "wanted_x_real_time": WANTED,
         "clips_kept": summary.kept,
@@ -52,6 +54,6 @@ def _compose(media: Path) -> float:
     path = media / "conversation.mp4"
     if not path.is_file():
         conversation = make_demo.conversation()
-        last = max(shot.end for shot in conversation.shots)
+        last = max(shot.stop for shot in conversation.shots)
         render(replace(conversation, shots=[Shot(0, last, "two-shot")]), media)
     return float(probe(path).duration)

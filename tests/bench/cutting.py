@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +16,7 @@ from dyconv.records import Key
 from dyconv.runner import RunOptions, kept_clips, run
 from dyconv.store import Store
 from dyconv.time import FPS
+from tests.bench.cost import Cost, middle, spent
 from tests.bench.media import CUTS, SECONDS, make_clip, read_marks
 
 COUNT = 12
@@ -39,18 +36,18 @@ def measure(folder: Path, *, count: int = COUNT, repeats: int = 1) -> dict[str, 
     ours: list[Cost] = []
     stages: dict[str, float] = {}
     for number in range(repeats):
-        with _cost(ours):
+        with spent(ours):
             out = str(folder / f"ours-{number}")
             summary = run(recipe, _manifest(folder, paths), out, RunOptions("local", workers=WORKERS))
         stages = {row.stage: round(row.seconds, 2) for row in summary.funnel.stages}
     pairs: list[Cost] = []
     alone: list[Cost] = []
     for number in range(repeats):
-        with _cost(pairs):
+        with spent(pairs):
             _ffmpeg(paths, folder / f"pair-{number}", encoder, together=WORKERS, threads=1)
-        with _cost(alone):
+        with spent(alone):
             _ffmpeg(paths, folder / f"alone-{number}", encoder, together=1, threads=0)
-    mine, pair, single = _median(ours), _median(pairs), _median(alone)
+    mine, pair, single = middle(ours), middle(pairs), middle(alone)
     best, how = (pair, "two files at a time, one thread each") if pair < single else (single, "one file at a time, own threads")
     return {
         "media_s": count * SECONDS,
@@ -68,31 +65,6 @@ def measure(folder: Path, *, count: int = COUNT, repeats: int = 1) -> dict[str, 
         "x_real_time": round(count * SECONDS / mine.wall, 1),
         **compare(Store(folder / f"ours-{repeats - 1}"), count),
     }
-
-
-@dataclass(frozen=True, order=True)
-class Cost:
-    """Seconds on the clock, and of all processors together."""
-
-    wall: float
-    cpu: float
-
-
-@contextmanager
-def _cost(costs: list[Cost]) -> Iterator[None]:
-    """Append what the block costs: this process and the children that ended in it."""
-    wall, cpu = time.perf_counter(), _cpu()
-    yield
-    costs.append(Cost(time.perf_counter() - wall, _cpu() - cpu))
-
-
-def _cpu() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
-
-
-def _median(costs: list[Cost]) -> Cost:
-    return Cost(median(cost.wall for cost in costs), median(cost.cpu for cost in costs))
 
 
 def _encoder(recipe: Any) -> dict[str, str]:
