@@ -26,7 +26,7 @@ class Panel:
     Attributes:
         face: wanted width of the face, of the panel's shorter side.
         at: where the middle of the face goes, of the panel's width and height.
-        fade: pixels over which the left (negative) or right (positive) side lets the other panel through.
+        fade: pixels over which its left side lets what is under it through.
         border: pixels of plain frame around it.
     """
 
@@ -51,8 +51,8 @@ def panels(view: str, people: Sequence[str], width: int, height: int) -> tuple[P
     half_w, half_h = width // 4 * 2, height // 4 * 2
     if view == "two-shot":
         soft = int(width * _BLEND) // 4 * 2
-        left = Panel(a, 0, 0, half_w + soft, height, 0.30, (0.46, 0.45), fade=0)
-        return left, Panel(b, half_w - soft, 0, width - half_w + soft, height, 0.26, (0.54, 0.42), fade=-2 * soft)
+        left = Panel(a, 0, 0, half_w + soft, height, 0.30, (0.46, 0.45))
+        return left, Panel(b, half_w - soft, 0, width - half_w + soft, height, 0.26, (0.54, 0.42), fade=2 * soft)
     if view == "side":
         seam = _SEAM // 2
         left = Panel(a, 0, 0, half_w - seam, height, 0.34)
@@ -162,17 +162,11 @@ def paste(frame: np.ndarray, picture: np.ndarray, panel: Panel) -> None:
     if not panel.fade:
         frame[y0:y1, x0:x1] = picture
         return
-    wide = abs(panel.fade)
-    ramp = (np.arange(wide, dtype=np.float32) + 0.5) / wide
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    if panel.fade > 0:
-        columns, alpha = slice(panel.width - wide, panel.width), 1 - ramp
-    else:
-        columns, alpha = slice(0, wide), ramp
-    under = frame[y0:y1, x0 + (columns.start or 0) : x0 + columns.stop]
-    mixed = under + (picture[:, columns].astype(np.float32) - under) * alpha[None, :, None]
+    ramp = (np.arange(panel.fade, dtype=np.float32) + 0.5) / panel.fade
+    alpha = (ramp * ramp * (3 - 2 * ramp))[None, :, None]
+    under = frame[y0:y1, x0 : x0 + panel.fade].copy()
     frame[y0:y1, x0:x1] = picture
-    frame[y0:y1, x0 + columns.start : x0 + columns.stop] = (mixed + 0.5).astype(np.uint8)
+    frame[y0:y1, x0 : x0 + panel.fade] = (under * (1 - alpha) + picture[:, : panel.fade] * alpha + 0.5).astype(np.uint8)
 
 
 def tones(canvases: Mapping[str, np.ndarray], strength: float = 0.5) -> dict[str, np.ndarray]:
