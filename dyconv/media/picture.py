@@ -43,10 +43,11 @@ class PictureReader:
 
     Args:
         span: only frames that start inside it, and the last one before it that is still on screen at its start.
+        quick: leave out the loop filter where no other frame is predicted from the result; for measuring only.
     """
 
-    def __init__(self, path: Path, video: VideoFacts, span: Span | None = None) -> None:
-        self.path, self.video, self.span = path, video, span
+    def __init__(self, path: Path, video: VideoFacts, span: Span | None = None, *, quick: bool = False) -> None:
+        self.path, self.video, self.span, self.quick = path, video, span, quick
         self.damage: list[Fraction] = []  # times of frames that are damaged, or after which a packet gave none
 
     def __iter__(self) -> Iterator[SourceFrame]:
@@ -70,6 +71,8 @@ class PictureReader:
         with open_source(self.path) as container:
             stream: Any = container.streams[self.video.index]
             stream.thread_type = "AUTO"
+            if self.quick:
+                stream.codec_context.options = {"skip_loop_filter": "noref"}
             base = stream.time_base
             if self.span is not None and self.span.start > self.video.start:
                 container.seek(int(self.span.start // base), stream=stream, backward=True)

@@ -22,7 +22,7 @@ from dyconv.time import FPS
 
 _THREADS = 2  # fixed: x264's output depends on the number of threads, and bytes must not depend on the machine
 
-_CRF = 18
+_CRF = 18  # of what has to be encoded a second time
 _MP4 = {"fflags": "+bitexact", "movflags": "+faststart"}
 # Exact rounding: the same pixels whatever vector units the machine has.
 _SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
@@ -80,6 +80,14 @@ def frame_count(path: Path | BinaryIO) -> int:
     """Number of frames of a normalized video, from its packets."""
     with _open(path) as container:
         return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
+
+
+def keyframes(path: Path) -> list[int]:
+    """Frames of a normalized video that begin a group of pictures, rising."""
+    with av.open(str(path)) as container:
+        stream: Any = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size and packet.is_keyframe]
+        return sorted(round((packet.pts or 0) * stream.time_base * FPS) for packet in packets)
 
 
 def frame_size(path: Path | BinaryIO) -> tuple[int, int]:

@@ -24,14 +24,14 @@ from dyconv.media.avsync import picture_shift, sound_shift
 from dyconv.media.picture import PictureReader, Upright, display_size
 from dyconv.media.sound import Sound, read_native, read_sound
 from dyconv.media.source import AudioFacts, UnreadableSource, VideoFacts, pick_audio, probe
-from dyconv.media.video import VideoWriter, iter_pictures
+from dyconv.media.video import VideoWriter, iter_pictures, keyframes
 from dyconv.records import Clip, Drop, DropReason, Key
 from dyconv.stages.base import Files, Stage
 from dyconv.stages.scenes import TRANSITIONS
 from dyconv.time import SAMPLES_PER_FRAME, Span, frame_samples, frame_time, nearest_frame, seconds
 
 _THUMB = (32, 18)
-_WINDOWS = 5  # stretches in which sound and picture are measured ...
+_WINDOWS = 4  # stretches in which sound and picture are measured ...
 _WINDOW = 75  # ... of this many frames each
 
 
@@ -53,7 +53,7 @@ class Normalize(Stage):
     gives: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.MIX})
 
     max_height: int = 1080
-    crf: int = 18
+    crf: int = 20
     preset: str = "veryfast"
     silence_dbfs: float = -60.0
     max_gap_s: float = 1.0
@@ -145,9 +145,8 @@ class _Pictures:
         self.size = size
         self.clip = clip
         self.short = Fraction(0)  # s at the end for which the source gave no new picture
-        self.times: list[float] = []  # of source frames inside the windows, on the clip's clock
+        self.times: list[float] = []  # of the source's frames, on the clip's clock
         self.thumbs: list[np.ndarray] = []
-        self.windows = windows(clip.frames)
         self._reader = PictureReader(path, video, clip.span)
         self._upright, self._thumb = Upright(size), Upright(_THUMB, "gray", quick=True)
         self._frames = iter(self._reader)
@@ -169,22 +168,19 @@ class _Pictures:
                 count = until
             if frame is not None:
                 held = frame
-                self._remember(frame.time, frame.picture)
+                self.times.append(float(frame.time - self.clip.span.start))
+                self.thumbs.append(self._thumb(frame.picture).to_ndarray().ravel())
         self.short = self.clip.span.end - (held.time if held is not None else self.clip.span.start)
 
-    def _remember(self, time: Fraction, picture: av.VideoFrame) -> None:
-        here = float(time - self.clip.span.start)
-        if any(float(frame_time(begin)) - 0.1 <= here < float(frame_time(stop)) for begin, stop in self.windows):
-            self.times.append(here)
-            self.thumbs.append(self._thumb(picture).to_ndarray().ravel())
 
-
-def windows(frames: int) -> list[tuple[int, int]]:
-    """Frame ranges in which sound and picture are measured: all of a short clip, spread over a long one."""
+def windows(frames: int, keyframes: list[int]) -> list[tuple[int, int]]:
+    """Frame ranges in which sound and picture are measured: all of a short clip, else some that start on keyframes."""
     if frames <= _WINDOWS * _WINDOW:
         return [(0, frames)]
-    last = frames - _WINDOW
-    return [(begin, begin + _WINDOW) for begin in (round(last * index / (_WINDOWS - 1)) for index in range(_WINDOWS))]
+    fit = [frame for frame in keyframes if frame + _WINDOW <= frames] or [0]
+    wanted = [(frames - _WINDOW) * index / (_WINDOWS - 1) for index in range(_WINDOWS)]
+    starts = sorted({min(fit, key=lambda frame: abs(frame - place)) for place in wanted})
+    return [(start, start + _WINDOW) for start in starts]
 
 
 def _offset(pictures: _Pictures, video: Path, path: Path, track: AudioFacts, mix: Path) -> float | None:
@@ -192,7 +188,7 @@ def _offset(pictures: _Pictures, video: Path, path: Path, track: AudioFacts, mix
     times, thumbs = np.array(pictures.times), np.array(pictures.thumbs)
     upright = Upright(_THUMB, "gray", quick=True)
     shifts: list[float] = []
-    for begin, stop in pictures.windows:
+    for begin, stop in windows(pictures.clip.frames, keyframes(video)):
         inside = (times >= float(frame_time(begin)) - 0.1) & (times < float(frame_time(stop)))
         written = [(index, upright(picture).to_ndarray().ravel()) for index, picture in iter_pictures(video, begin, stop)]
         clock = np.array([float(frame_time(index)) for index, _ in written])

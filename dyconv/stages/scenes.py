@@ -139,7 +139,7 @@ def _decode(path: str, video: VideoFacts) -> _Decoded:
     from dyconv.media.picture import PictureReader, display_size
 
     finder = CutFinder(display_size(video), video.frame)
-    reader = PictureReader(Path(path), video)
+    reader = PictureReader(Path(path), video, quick=True)
     times: list[Fraction] = []
     for frame in reader:
         finder.add(frame.picture)
