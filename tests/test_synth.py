@@ -303,6 +303,7 @@ def test_bad_input_is_named(tmp_path: Path, people: dict[str, PersonInput]) -> N
         ({"layout": "cuts", "cuts": (1.0,), "shots": ("a",)}, "2 shots, found 1"),
         ({"layout": "cuts", "shots": ("c",)}, "no shot"),
         ({"overlap": 1.5}, "share from 0 to 1"),
+        ({"snr_db": float("nan")}, "dB"),
         ({"width": 321}, "even"),
         ({"fps": Fraction(0)}, "frame rate"),
         ({"duration": 0.0}, "duration"),

@@ -31,7 +31,8 @@ def synth(
 ) -> None:
     """Compose a conversation of two people from photographs and voices, with its truth.json.
 
-    A photograph's mouth follows its voice; it blinks and moves its head. Turns are laid out from the utterances of the
+    A photograph's mouth follows its voice; it blinks and moves its head. A clip shows its own picture while it speaks and
+    quiet frames of it, cross-faded, while it is silent. Turns are laid out from the utterances of the
     two voices, in about the overlap that was asked for; a voice that is too short is used again from its start.
     """
     from dyconv.errors import UsageError

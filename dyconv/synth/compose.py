@@ -79,6 +79,8 @@ class Options:
                 raise UsageError(f"no shot {view!r}", hint=f"shots: {', '.join((*BOTH, *PEOPLE))}")
         if not 0 <= self.overlap <= 1:
             raise UsageError(f"the overlap is a share from 0 to 1, found {self.overlap}")
+        if not -40 <= self.snr_db <= 80:
+            raise UsageError(f"the level over noise must be -40 to 80 dB, found {self.snr_db}")
         if self.width % 2 or self.height % 2 or not (64 <= self.width <= 7680 and 64 <= self.height <= 4320):
             raise UsageError(f"the size must be even and from 64 to 7680x4320 pixels, found {self.width}x{self.height}")
         if not 1 <= self.fps <= 120:
