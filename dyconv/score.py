@@ -160,17 +160,22 @@ class Build:
         return longest is not None and first == second and 2 * first > seconds(longest)
 
     @cached_property
+    def _media(self) -> Path | None:
+        """The source's file as it was downloaded."""
+        found = [clip.assets[Key.MEDIA] for clip in self.passed("download") if Key.MEDIA in clip.assets]
+        return self.store.local(found[0].path) if found else None
+
+    @cached_property
     def _pixel_scale(self) -> float | None:
         """Pixels of VIDEO for one display pixel of the source; None where no picture was written."""
         from dyconv.media.picture import display_size
         from dyconv.media.source import probe
 
         clips = self.passed("normalize") or self.passed("tracks")
-        media = next((clip.assets[Key.MEDIA] for clip in self.passed("download") if Key.MEDIA in clip.assets), None)
         if not clips:
             return None
         width = frame_size(self.store.local(clips[0].assets[Key.VIDEO].path))[0]
-        video = probe(self.store.local(media.path)).video if media else None
+        video = probe(self._media).video if self._media else None
         return width / display_size(video)[0] if video else 1.0
 
     @cached_property
@@ -308,9 +313,21 @@ class Build:
         return (heard & ~others).astype(float)
 
     def av_offset_s(self) -> float | None:
-        """The largest offset measured in what was kept, or in what was written where nothing was kept."""
-        clips = self.kept or self.passed("normalize")
-        found = [value for clip in clips if isinstance(value := clip.measures.get("av_offset_s"), float)]
+        """The largest offset of a kept clip, measured here; of what was written where nothing was kept, as recorded."""
+        from dyconv.score_sync import SyncMeter
+
+        media = self._media
+        meter = SyncMeter(media, self.kept[0].source.language) if media and self.kept else None
+        found: list[float] = []
+        for clip in self.kept or self.passed("normalize"):
+            recorded = clip.measures.get("av_offset_s")
+            measured = None
+            if meter and {Key.VIDEO, Key.MIX} <= clip.assets.keys():
+                video, mix = (self.store.local(clip.assets[key].path) for key in (Key.VIDEO, Key.MIX))
+                measured = meter.offset_s(clip, video, mix)
+            if measured is None and isinstance(recorded, float):
+                measured = recorded
+            found += [] if measured is None else [measured]
         return max(found, key=abs) if found else None
 
 

@@ -19,10 +19,10 @@ from dyconv.arrays import save_arrays
 from dyconv.cli import build
 from dyconv.errors import UsageError
 from dyconv.faces import POINTS, FaceArrays, save_faces
-from dyconv.media.audio import write_audio
+from dyconv.media.audio import read_audio, write_audio
 from dyconv.media.video import VideoWriter
 from dyconv.recipe import Recipe
-from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Track, Turn
+from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Source, Track, Turn
 from dyconv.runner import RunOptions, run
 from dyconv.score import score
 from dyconv.score_metrics import (
@@ -38,10 +38,13 @@ from dyconv.score_metrics import (
     speaker_scores,
     unattributed_share,
 )
+from dyconv.score_sync import SyncMeter
 from dyconv.stages.base import Files, Stage
+from dyconv.stages.normalize import Normalize
 from dyconv.store import Store
 from dyconv.time import SAMPLE_RATE, Span, seconds
 from dyconv.truth import Truth, TruthFace, TruthTurn, write_truth
+from tests.mediagen import make_media, times_cfr
 
 
 @pytest.mark.parametrize(
@@ -429,3 +432,31 @@ def test_command(tmp_path: Path) -> None:
     (truth.parent / "a.wav").unlink()
     with pytest.raises(UsageError, match="not there"):
         score(store, TRUTH, truth.parent)
+
+
+def test_sound_against_picture_is_measured_on_what_was_written(tmp_path: Path) -> None:
+    """A source at 30 fps that starts at 1.5 s; its clip as it should be, and with the sound 120 ms late."""
+    media = make_media(
+        tmp_path / "talk.mp4", duration=5.0, times=times_cfr(5.0, 30), events=(1.1, 2.7, 3.9), start=1.5, audio_rate=48000
+    )
+    stage = Normalize()
+    store, scratch = Store(tmp_path / "store"), tmp_path / "scratch"
+    scratch.mkdir()
+    stored = store.put(media.path, "talk.mp4")
+    clip = Clip(
+        id="talk",
+        source=Source(id="talk", url="http://127.0.0.1/talk.mp4"),
+        span=Span(START, START + Fraction(24, 5)),
+        shots=(Span(Fraction(0), Fraction(24, 5)),),
+        assets={Key.MEDIA: stored},
+    )
+    files = Files(store, "out", scratch)
+    done = next(stage.process(clip, files))
+    assert isinstance(done, Clip)
+    video, mix = files.path(done, Key.VIDEO), files.path(done, Key.MIX)
+    meter = SyncMeter(store.local("talk.mp4"), None)
+    right = meter.offset_s(done, video, mix)
+    assert right is not None and abs(right) <= 0.02
+    late = np.concatenate([np.zeros(int(0.12 * SAMPLE_RATE), np.float32), read_audio(mix)])[: len(read_audio(mix))]
+    write_audio(tmp_path / "late.flac", late)
+    assert meter.offset_s(done, video, tmp_path / "late.flac") == pytest.approx(right + 0.12, abs=0.004)
