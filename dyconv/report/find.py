@@ -27,7 +27,7 @@ def find(store: Store, wanted: str, logs: dict[str, SourceLog] | None = None) ->
             if clip_id == wanted and not (level == 0 and _children(log, wanted, 0)):
                 return view_of(store, log, clip_id, level)
         if log.id == wanted:
-            return view_of(store, log, min(_children(log, wanted, 0)), 1)
+            return find(store, min(_children(log, wanted, 0)), {log.id: log})
         known += [clip_id for clip_id, _ in items]
     near = difflib.get_close_matches(wanted, known, n=4, cutoff=0.5) or known[:4]
     hint = f"did you mean: {', '.join(dict.fromkeys(near))}" if near else "run `dyconv run` first"

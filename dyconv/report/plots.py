@@ -54,7 +54,7 @@ def histogram(data: Histogram, width: int = 330, height: int = 170) -> Markup:
     low, high = _range(values, data.low, data.high)
     bins = int(np.clip(2 * math.sqrt(len(values)) + 4, 10, 30))
     counts, edges = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
-    left, right, top, bottom = 40, 10, 8, 36
+    left, right, top, bottom = 40, 18, 8, 36
     across, up = width - left - right, height - top - bottom
     most = max(int(counts.max()), 1)
 
