@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -205,7 +206,8 @@ def joins_cluster() -> bool:
 def connect() -> bool:
     """Join the cluster this process was submitted to, else start a local Ray. False if it was connected before.
 
-    A local one is asked for by name: left open, Ray turns to the last cluster of this machine, which may be dead.
+    A local one is asked for by name: left open, Ray turns to the last cluster of this machine, which may be dead. It gets
+    a token of its own: Ray would leave one in the user's home, and from then on `ray start` would ask every job for it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -216,6 +218,8 @@ def connect() -> bool:
     if joins_cluster():
         options["address"] = os.environ["RAY_ADDRESS"]
     else:
+        if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         options.update(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE)
     ray.init(**options)
     return True
