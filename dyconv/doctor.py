@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dyconv.errors import UsageError
 from dyconv.models import registry
 from dyconv.models.registry import ModelSpec
 
@@ -278,8 +279,8 @@ def check_recipes(missing_libraries: set[str]) -> list[Finding]:
     findings = []
     for name, recipe in known.items():
         models = sorted({model for stage in recipe.stages for model in stage.models()})
-        absent = [model for model in models if registry.missing(registry.get(model))]
-        reasons = [f"model {model} is missing" for model in absent] + [f"{library} is missing" for library in missing_libraries]
+        reasons = [reason for model in models if (reason := _lacking(model))]
+        reasons += [f"{library} is missing" for library in sorted(missing_libraries)]
         widest = max((recipe.asks(stage).cpus for stage in recipe.stages), default=0)
         if widest > cores:
             reasons.append(f"a stage asks for {widest:g} CPUs, this machine has {cores}")
@@ -289,3 +290,10 @@ def check_recipes(missing_libraries: set[str]) -> list[Finding]:
         found = "can run here" if not reasons else f"cannot run here: {'; '.join(reasons)}"
         findings.append(Finding(name, "warn" if reasons else "ok", found, f"models {', '.join(models) or 'none'}"))
     return findings
+
+
+def _lacking(model: str) -> str | None:
+    try:
+        return f"model {model} is missing" if registry.missing(registry.get(model)) else None
+    except UsageError as error:
+        return error.message

@@ -48,6 +48,7 @@ def test_text_names_what_is_missing_and_what_to_do(monkeypatch: pytest.MonkeyPat
     assert code == 1
     assert "MISS  m " in text
     assert "run: dyconv models pull m" in text
+    assert "cannot run here: no model called" in text, "recipes whose models are not there are named"
 
 
 def test_only_a_missing_default_model_is_fatal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -165,7 +165,6 @@ def test_a_folder_that_is_no_build_is_refused(tmp_path: Path) -> None:
         write_report(Store(tmp_path))
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200))
 def test_a_histogram_counts_every_value_and_stays_inside(values: list[float]) -> None:
     svg = str(histogram(Histogram("<t>", "s & s", values, "clips", low=0)))
@@ -177,7 +176,6 @@ def test_a_histogram_counts_every_value_and_stays_inside(values: list[float]) ->
         assert float(x) + float(width) <= 315
 
 
-@settings(deadline=None)
 @given(st.floats(-1e5, 1e5), st.floats(1e-3, 1e5))
 def test_ticks_are_even_and_within(low: float, width: float) -> None:
     marks = ticks(low, low + width)
