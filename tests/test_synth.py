@@ -23,7 +23,7 @@ from dyconv.errors import ModelMissing, UsageError
 from dyconv.media.audio import read_audio
 from dyconv.models.registry import load
 from dyconv.synth import schedule, sound
-from dyconv.synth.compose import OFF_SCREEN, Options, PersonInput, compose
+from dyconv.synth.compose import OFF_SCREEN, Options, PersonInput, _shots, compose
 from dyconv.synth.footage import read_footage, reel
 from dyconv.synth.motion import mouth
 from dyconv.synth.serve import serve
@@ -169,6 +169,14 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, people: dict[str, Pe
     assert all(other[name] != one[name] for name in ("conversation.mp4", "truth.json"))
 
 
+def test_drawn_cuts_are_all_to_be_seen() -> None:
+    plan = [schedule.Placed("b", Stretch(0, 20 * SAMPLE_RATE), 0)]
+    for seed in range(20):
+        shots = _shots(plan, 1500, Options(layout="cuts", seed=seed))
+        assert len(shots) > 5 and shots[0].start == 0 and shots[-1].stop == 1500
+        assert all(one.stop == two.start and one.view != two.view for one, two in pairwise(shots))
+
+
 @pytest.mark.parametrize("layout", ["side", "stacked", "pip"])
 def test_layouts_keep_each_face_in_its_place(tmp_path: Path, people: dict[str, PersonInput], layout: str) -> None:
     options = Options(layout=layout, duration=3, off_screen=people["b"].voice, sound="pcm", **SMALL)
@@ -302,6 +310,7 @@ def test_bad_input_is_named(tmp_path: Path, people: dict[str, PersonInput]) -> N
         ({"layout": "side", "cuts": (1.0,)}, "go with the layout cuts"),
         ({"layout": "cuts", "cuts": (1.0,), "shots": ("a",)}, "2 shots, found 1"),
         ({"layout": "cuts", "shots": ("c",)}, "no shot"),
+        ({"layout": "cuts", "cuts": (1.0,), "shots": ("a", "a")}, "no cut would be seen"),
         ({"overlap": 1.5}, "share from 0 to 1"),
         ({"snr_db": float("nan")}, "dB"),
         ({"width": 321}, "even"),

@@ -77,6 +77,8 @@ class Options:
         for view in self.shots:
             if view not in (*BOTH, *PEOPLE):
                 raise UsageError(f"no shot {view!r}", hint=f"shots: {', '.join((*BOTH, *PEOPLE))}")
+        if any(one == two for one, two in pairwise(self.shots)):
+            raise UsageError("two neighbouring shots are the same, so no cut would be seen between them")
         if not 0 <= self.overlap <= 1:
             raise UsageError(f"the overlap is a share from 0 to 1, found {self.overlap}")
         if not -40 <= self.snr_db <= 80:
@@ -202,7 +204,10 @@ def _shots(plan: list[schedule.Placed], frames: int, options: Options) -> list[S
     rng = np.random.default_rng([options.seed, 3])
     edges = [0, *_cut_frames(frames, rng, options), frames]
     spans = list(pairwise(edges))
-    views = options.shots or [_view(index, span, plan, rng, options.fps) for index, span in enumerate(spans)]
+    views = list(options.shots)
+    if not views:
+        for span in spans:
+            views.append(_view(views, span, plan, rng, options.fps))
     return [Shot(start, stop, view) for (start, stop), view in zip(spans, views, strict=True)]
 
 
@@ -223,9 +228,14 @@ def _cut_frames(frames: int, rng: np.random.Generator, options: Options) -> list
         found.append(at)
 
 
-def _view(index: int, span: tuple[int, int], plan: list[schedule.Placed], rng: np.random.Generator, fps: Fraction) -> str:
-    """Every third shot shows both; a single shot mostly the one who speaks most, one time in four the other."""
-    if index % 3 == 0:
+def _view(
+    before: list[str], span: tuple[int, int], plan: list[schedule.Placed], rng: np.random.Generator, fps: Fraction
+) -> str:
+    """Every third shot shows both; a single shot mostly the one who speaks most, one time in four the other.
+
+    Never the same as the shot before: there would be no cut to see.
+    """
+    if len(before) % 3 == 0:
         return "two-shot"
     begin, end = (int(edge / fps * SAMPLE_RATE) for edge in span)
     talk = {
@@ -234,4 +244,5 @@ def _view(index: int, span: tuple[int, int], plan: list[schedule.Placed], rng: n
     }
     speaker = max(PEOPLE, key=lambda person: talk[person])
     listener = PEOPLE[1 - PEOPLE.index(speaker)]
-    return listener if rng.uniform() < 0.25 else speaker
+    chosen = listener if rng.uniform() < 0.25 else speaker
+    return PEOPLE[1 - PEOPLE.index(chosen)] if chosen == before[-1] else chosen
