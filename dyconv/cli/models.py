@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -22,12 +23,12 @@ def list_models() -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("slot", "model", "default", "weights"):
         table.add_column(title, no_wrap=True)
-    table.add_column("licence", overflow="fold")
+    table.add_column("licence")
     table.add_column("from", overflow="fold")
     for spec in sorted(MODELS, key=lambda spec: (SLOTS.index(spec.slot), not spec.default, spec.name)):
         origins = "; ".join(dict.fromkeys(_short(weight.origin) for weight in spec.weights)) or "packaged"
         table.add_row(spec.slot, spec.name, "yes" if spec.default else "", registry.presence(spec), spec.licence, origins)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)  # nothing is cut off in a pipe
     typer.echo(f"\nweights lie in {registry.cache_dir()} (set DYCONV_CACHE to move it); bring them: dyconv models pull NAME")
 
 

@@ -1,8 +1,8 @@
 """Face detection with MediaPipe's two BlazeFace files, run directly on LiteRT.
 
-The short-range file (128 px) finds faces that fill much of the picture, the full-range one (192 px) smaller ones. Both
-look at the whole picture; the full-range one also at square tiles of it, because a picture squeezed to 192 px leaves a
-64 px face of a 720p video 10 px wide.
+The short-range file (128 px) looks at the whole picture and finds faces from about a tenth of its width. The full-range
+one (192 px) finds faces from about 10 px of its input: it looks at overlapping square tiles as high as the picture,
+because a 720p picture squeezed to 192 px leaves a 64 px face 10 px wide.
 Box decoding follows the anchor layout and the model cards that MediaPipe publishes with the files.
 """
 
@@ -21,7 +21,7 @@ _MAX_TILES = 3  # along the longer side
 
 
 class MediaPipeFaceDetector:
-    """Faces from about 1/30 of the picture's shorter side up to the whole picture.
+    """Faces from about 1/18 of the picture's shorter side up to the whole picture.
 
     Args:
         short_range, full_range: paths of the two `.tflite` files.
@@ -40,7 +40,7 @@ class MediaPipeFaceDetector:
         height, width = image.shape[:2]
         whole = Square(width / 2, height / 2, max(width, height), 0.0)
         found = self._run(self._short, self._short_anchors, image, whole)
-        for square in (whole, *_tiles(width, height)):
+        for square in _tiles(width, height) or [whole]:
             found += self._run(self._full, self._full_anchors, image, square)
         return merge(found)
 

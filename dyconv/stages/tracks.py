@@ -17,7 +17,7 @@ from dyconv.time import FPS
 from dyconv.tracking.follow import Follower, Path, Rules
 from dyconv.tracking.layout import Lines, Shown, recognise
 from dyconv.tracking.people import Sampler, Seen, descriptor, group
-from dyconv.tracking.smooth import to_arrays
+from dyconv.tracking.smooth import restlessness, to_arrays
 
 _LOOK_AT_LINES = FPS  # frames between pictures in which straight lines are looked for
 
@@ -34,6 +34,8 @@ class Tracks(Stage):
         min_track_s: shorter tracks are not kept.
         max_gap_s: a face that was gone no longer than this goes on in the same track.
         min_presence: landmarker's score below which the face is not there, 0 to 1.
+        min_motion: a track of two seconds or more that moves less than this share of its width in half a second is a
+            photograph or a frozen picture, and not kept; `faces.still` counts those.
         same_person: cosine similarity that makes two tracks one person; None takes the identity model's own.
     """
 
@@ -46,6 +48,7 @@ class Tracks(Stage):
     min_track_s: float = 0.5
     max_gap_s: float = 0.4
     min_presence: float = 0.5
+    min_motion: float = 0.006
     same_person: float | None = None
 
     name: ClassVar[str] = "tracks"
@@ -67,10 +70,14 @@ class Tracks(Stage):
         frames = frame_count(video)
         paths, lines = self._follow(video, self._shots(clip, frames))
         wide = [(shot, path) for shot, path in paths if width_of(path) >= self.min_face_px]
+        finished = [to_arrays(path) for _, path in wide]
+        alive = [self._alive(faces) for faces in finished]
+        wide = [track for track, lives in zip(wide, alive, strict=True) if lives]
         if not wide:
-            yield self._drop(clip, [path for _, path in paths])
+            yield self._drop(clip, [path for _, path in paths], alive.count(False))
             return
-        arrays = {f"t{number}": to_arrays(path) for number, (_, path) in enumerate(wide)}
+        moving = (faces for faces, lives in zip(finished, alive, strict=True) if lives)
+        arrays = {f"t{number}": faces for number, faces in enumerate(moving)}
         tracks = self._tracks(wide, arrays)
         shown = [
             Shown(str(track.identity), track.shot, arrays[track.id].frames, arrays[track.id].boxes.mean(0)) for track in tracks
@@ -78,7 +85,10 @@ class Tracks(Stage):
         target = files.new(clip, Key.FACES)
         save_faces(target, arrays)
         found = replace(clip, tracks=tuple(tracks), layout=recognise(shown, lines, frames))
-        yield files.add(found, (Key.FACES, target))
+        yield files.add(found.measured(faces__still=float(alive.count(False))), (Key.FACES, target))
+
+    def _alive(self, faces: FaceArrays) -> bool:
+        return len(faces) < 2 * FPS or restlessness(faces) >= self.min_motion
 
     def _shots(self, clip: Clip, frames: int) -> list[tuple[int, int]]:
         """First and end frame of each shot; the whole clip where no shots are known."""
@@ -124,9 +134,11 @@ class Tracks(Stage):
             tracks.append(Track(name, shot, start, end, width, round(len(faces) / (end - start), 4), identity))
         return tracks
 
-    def _drop(self, clip: Clip, paths: list[Path]) -> Drop:
+    def _drop(self, clip: Clip, paths: list[Path], still: int) -> Drop:
         if not paths:
             return Drop(clip, DropReason.NO_FACE, f"no face is seen for {self.min_track_s:g} s or longer")
+        if still:
+            return Drop(clip, DropReason.NO_FACE, f"no face that moves: {still} of the size asked for are still pictures")
         sizes = ", ".join(f"{width:.0f}" for width in sorted((width_of(path) for path in paths), reverse=True)[:8])
         detail = f"faces must be {self.min_face_px:g} px wide, found {sizes} px"
         return Drop(clip, DropReason.FACE_TOO_SMALL, detail)

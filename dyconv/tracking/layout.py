@@ -15,7 +15,8 @@ import numpy as np
 _WIDTH = 480  # pictures are looked at in this width
 _EDGE = 10.0  # grey levels across two pixels that make an edge
 _LASTING = 0.7  # share of the pictures in which an edge must be there
-_SEAM = 0.9  # share of the seam's length that must be edge
+_FAINT = 1.5  # grey levels of a faint edge that counts where it is twice what is beside it: dark studios
+_SEAM = 0.85  # share of the seam's length that must be edge
 _RIM = 0.85  # the same for a side of a small picture
 _PIP_AREA = 0.2  # a small picture covers no more than this of the large one
 
@@ -28,6 +29,7 @@ class Lines:
         self._across: np.ndarray | None = None
         self._down: np.ndarray | None = None
         self._light: np.ndarray | None = None
+        self._slopes: list[np.ndarray] = []
         self.scale = 1.0
 
     def add(self, image: np.ndarray) -> None:
@@ -38,13 +40,16 @@ class Lines:
         self.scale = min(1.0, _WIDTH / width)
         size = (round(width * self.scale), round(height * self.scale))
         grey = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
-        across, down = np.zeros_like(grey), np.zeros_like(grey)
-        across[:, 1:-1] = np.abs(grey[:, 2:] - grey[:, :-2]) > _EDGE
-        down[1:-1] = np.abs(grey[2:] - grey[:-2]) > _EDGE
+        slopes = [np.zeros_like(grey), np.zeros_like(grey)]
+        slopes[0][:, 1:-1] = np.abs(grey[:, 2:] - grey[:, :-2])
+        slopes[1][1:-1] = np.abs(grey[2:] - grey[:-2])
+        across, down = (slope > _EDGE for slope in slopes)
         if self._across is None or self._down is None or self._light is None:
-            self._across, self._down, self._light = across, down, grey
+            self._across, self._down, self._light = across.astype(np.float32), down.astype(np.float32), grey
+            self._slopes = slopes
         else:
             self._across, self._down, self._light = self._across + across, self._down + down, np.maximum(self._light, grey)
+            self._slopes = [total + slope for total, slope in zip(self._slopes, slopes, strict=True)]
         self._count += 1
 
     def lasting(self) -> tuple[np.ndarray, np.ndarray]:
@@ -53,10 +58,21 @@ class Lines:
         lit = self._light > 24
         rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
         across, down = (lines / self._count >= _LASTING for lines in (self._across, self._down))
+        self.faint = self._faint()
         self.top, self.left = (int(rows[0]), int(columns[0])) if len(rows) else (0, 0)
         bottom, right = (int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else lit.shape
         inside = slice(self.top, bottom), slice(self.left, right)
+        self.faint = self.faint[0][inside], self.faint[1][inside]
         return across[inside], down[inside]
+
+    def _faint(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bool [h, w] twice: edges that are weak but stand out from what is beside them."""
+        out = []
+        for axis, total in ((1, self._slopes[0]), (0, self._slopes[1])):
+            mean = total / self._count
+            beside = np.median([np.roll(mean, offset, axis) for offset in (-9, -7, -5, -4, 4, 5, 7, 9)], axis=0)
+            out.append((mean > _FAINT) & (mean > 2 * beside))
+        return out[0], out[1]
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,8 @@ def picture(one: np.ndarray, other: np.ndarray, lines: Lines) -> str:
     small, large = sorted(boxes, key=lambda box: float(np.prod(box[2:] - box[:2])))
     if _rectangle(small, large, across, down):
         return "pip"
-    seam = max(_seam(across, boxes, 0), _seam(down.T, boxes, 1))
+    seam = max(_seam(edges, boxes, 0) for edges in (across, lines.faint[0]))
+    seam = max(seam, *(_seam(edges.T, boxes, 1) for edges in (down, lines.faint[1])))
     return "split" if seam >= _SEAM else "two-shot"
 
 

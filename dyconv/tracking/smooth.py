@@ -11,10 +11,12 @@ from itertools import pairwise
 import numpy as np
 
 from dyconv.faces import LEFT_EYE, MESH_POINTS, RIGHT_EYE, FaceArrays, face_box
+from dyconv.time import FPS
 from dyconv.tracking.follow import Path
 
 _WINDOW = 5  # frames; a quadratic over 5 frames keeps head motion up to about 4 Hz
 _WEIGHTS = np.array([-3, 12, 17, 12, -3], np.float64) / 35  # Savitzky and Golay, 1964
+_HALF_SECOND = FPS // 2
 _RIGID = (10, 152, 234, 454, 33, 133, 263, 362, 168, 6, 127, 356, 9, 8, 54, 284)  # that speech moves little
 
 
@@ -51,6 +53,20 @@ def fill_irises(frames: np.ndarray, points: np.ndarray, measured: np.ndarray) ->
         new = np.stack([filled.real, filled.imag, np.zeros_like(filled.real)], -1) + middle[:, None]
         out[:, first : first + 5] = np.where(measured[:, None, None], points[:, first : first + 5], new)
     return out
+
+
+def restlessness(faces: FaceArrays) -> float:
+    """How much a face moves, in shares of its width: the 90th percentile over half a second, of head and features.
+
+    A photograph on a wall, or a still picture in a split screen, stays below 0.005 with a camera that stands still;
+    people who sit and listen lie above 0.02.
+    """
+    mesh = faces.landmarks[:, :MESH_POINTS, :2].astype(np.float64)
+    if len(mesh) <= _HALF_SECOND:
+        return float("inf")
+    width = max(float(np.median(faces.boxes[:, 2] - faces.boxes[:, 0])), 1.0)
+    moved = np.sqrt(((mesh[_HALF_SECOND:] - mesh[:-_HALF_SECOND]) ** 2).sum(-1).mean(1))
+    return float(np.percentile(moved, 90)) / width
 
 
 def steady(points: np.ndarray) -> np.ndarray:
