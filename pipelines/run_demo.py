@@ -11,11 +11,15 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dyconv.cli import guarded
 from dyconv.errors import DyconvError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SCORES = {
     "cut_recall": "hard cuts found",
@@ -86,29 +90,40 @@ def _build(manifest: Path, out: Path, backend: str) -> int:
 
 
 def _score(out: Path, truth: Path) -> dict[str, object]:
+    """The build against its truth; the last score where neither has changed since."""
     from dyconv.score import score
+    from dyconv.store import Store, write_atomic
+    from dyconv.truth import read_truth
 
-    scores = score(out, truth)
-    (out / "score.json").write_text(json.dumps(scores, indent=2) + "\n")
-    return scores
+    saved = out / "score.json"
+    newest = max(path.stat().st_mtime for path in [truth, *(out / "ledger").iterdir()])
+    if not saved.is_file() or saved.stat().st_mtime < newest:
+        scores = score(Store(out), read_truth(truth), truth.parent)
+        write_atomic(saved, json.dumps(scores, indent=2).encode() + b"\n")
+        _report(out)
+    return dict(json.loads(saved.read_bytes()))
 
 
-def _tell(console: object, out: Path, scores: dict[str, object]) -> None:
-    from rich.console import Console
+def _report(out: Path) -> None:
+    from dyconv.report.page import write_report
+    from dyconv.store import Store
+
+    write_report(Store(out))
+
+
+def _tell(console: Console, out: Path, scores: dict[str, object]) -> None:
     from rich.table import Table
 
-    from dyconv.report import write_report
-
-    assert isinstance(console, Console)
     table = Table("score", "value", "meaning", title="against the known truth")
     for name, meaning in SCORES.items():
         value = scores.get(name)
         table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value), meaning)
     console.print(table)
-    report = write_report(out)
-    console.print(f"look at   {report}\nshards    {out / 'shards'}\nverify    .venv/bin/dyconv check {out}")
+    console.print(f"look at   {out}/report.html\nshards    {out / 'shards'}\nverify    .venv/bin/dyconv check {out}")
     console.print(f"pictures  .venv/bin/dyconv show demo --out {out} --save demo.png")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(main)
+    guarded(app)
