@@ -19,6 +19,7 @@ import typer
 
 from dyconv import __version__
 
+SCHEMA = 1  # of the JSON: numbers of another one are not mixed in
 PARTS = ("cuts", "chain", "memory", "rerun", "help")
 
 
@@ -37,7 +38,8 @@ def main(
         raise typer.BadParameter(f"no part called {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     folder = work or Path(tempfile.mkdtemp(prefix="dyconv-bench-"))
     console = Console(highlight=False)
-    results: dict[str, Any] = json.loads(out.read_text()) if only and out.is_file() else {}
+    before: dict[str, Any] = json.loads(out.read_text()) if only and out.is_file() else {}
+    results = before if before.get("schema") == SCHEMA else {"schema": SCHEMA}
     results["machine"] = {"cores": len(os.sched_getaffinity(0)), "cpu": _cpu(), "dyconv": __version__}
     try:
         for part in wanted:
