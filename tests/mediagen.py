@@ -7,12 +7,16 @@ square lights up in the middle of the picture for `FLASH_S`, and a click is hear
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+from dyconv.records import Clip, Drop, Key, Ref, Source, source_clip
+from dyconv.stages.base import Files, Stage, check_contract
+from dyconv.store import Store, sha256_of
 
 FLASH_S = 0.12
 CLICK_S = 0.02
@@ -24,7 +28,8 @@ class Made:
 
     path: Path
     cuts: tuple[float, ...]
-    events: tuple[float, ...]
+    events: tuple[float, ...]  # when each click is heard
+    shown: tuple[float, ...]  # when each event's square lights up: the first frame at or after the event
     start: float
     duration: float
 
@@ -45,9 +50,9 @@ def times_vfr(duration: float, seed: int = 0) -> list[Fraction]:
 
 
 def shot_picture(shot: int, width: int, height: int) -> np.ndarray:
-    """Background of a shot, uint8 [H, W, 3]: smooth blobs of colour, different for each shot."""
+    """Background of a shot, uint8 [H, W, 3]: smooth blobs of colour, different for each shot, dark and light in turn."""
     rng = np.random.default_rng(1000 + shot)
-    coarse = rng.integers(20, 200, (5, 8, 3)).astype(np.float32)
+    coarse = rng.integers(*((20, 130), (70, 210))[shot % 2], (5, 8, 3)).astype(np.float32)
     rows = np.linspace(0, 4, height)
     columns = np.linspace(0, 7, width)
     low_r, low_c = np.minimum(rows.astype(int), 3), np.minimum(columns.astype(int), 6)
@@ -62,8 +67,8 @@ def draw(picture: np.ndarray, time: float, *, lit: bool, move: bool = True) -> n
     """A frame of a shot: the blob where it is at `time`, and the white square if `lit`."""
     height, width = picture.shape[:2]
     frame = picture.copy()
-    swing = np.sin(2 * np.pi * 0.7 * time) if move else 0.0
-    x, y, radius = width * (0.5 + 0.12 * swing), height * (0.45 + 0.05 * swing), height * 0.22
+    swing = np.sin(2 * np.pi * 0.5 * time) if move else 0.0
+    x, y, radius = width * (0.5 + 0.05 * swing), height * (0.45 + 0.03 * swing), height * 0.22
     rows, columns = np.ogrid[:height, :width]
     frame[((columns - x) / radius) ** 2 + ((rows - y) / (1.3 * radius)) ** 2 < 1] = (205, 160, 140)
     if lit:
@@ -137,14 +142,20 @@ def make_media(
             late = audio_start or 0.0
             samples = sound(duration, audio_rate, events)[round(late * audio_rate) :] * (0.0 if silent else 1.0)
             _encode_sound(container, speech, samples, round((float(offset) + late) * audio_rate), audio_rate)
-    shown = [float(next(time for time in times if time >= Fraction(cut).limit_denominator(10**6))) for cut in cuts]
     return Made(
         path,
-        tuple(float(offset) + cut for cut in shown),
-        tuple(float(offset) + event for event in events),
-        float(offset),
-        duration,
+        cuts=_first_at(times, cuts, offset),
+        events=tuple(float(offset) + event for event in events),
+        shown=_first_at(times, events, offset),
+        start=float(offset),
+        duration=duration,
     )
+
+
+def _first_at(times: Sequence[Fraction], moments: Sequence[float], offset: Fraction) -> tuple[float, ...]:
+    """The first frame time at or after each moment."""
+    exact = [Fraction(moment).limit_denominator(10**6) for moment in moments]
+    return tuple(float(offset + next(time for time in times if time >= moment)) for moment in exact)
 
 
 def _add_video(container, codec: str, size: tuple[int, int], rotation: int, sar: Fraction | None):
@@ -201,3 +212,42 @@ def flip_bits(path: Path, target: Path, count: int, *, seed: int = 0, between: t
         data[position] ^= 1 << int(rng.integers(8))
     target.write_bytes(bytes(data))
     return target
+
+
+class Bench:
+    """Runs stages one after another on a store in a folder, as the runner would, and checks their contract."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = Store(folder / "store")
+        self._runs = 0
+
+    def source(self, media: Path, *, language: str | None = None) -> Clip:
+        """A source's record whose MEDIA is a copy of the file."""
+        copy = self.folder / f"in-{media.name}"
+        copy.write_bytes(media.read_bytes())
+        clip = source_clip(Source(id="src", url="https://example.org/v", language=language))
+        ref = Ref(f"in/{media.name}", sha256_of(copy), copy.stat().st_size)
+        self.store.put(copy, ref.path)
+        return replace(clip, assets={Key.MEDIA: ref})
+
+    def run(self, stage: Stage, clip: Clip) -> list[Clip | Drop]:
+        self._runs += 1
+        scratch = self.folder / f"scratch{self._runs}"
+        scratch.mkdir()
+        files = Files(self.store, f"{stage.name}/{self._runs}", scratch)
+        stage.setup()
+        outputs = list(stage.process(clip, files))
+        check_contract(stage, clip, outputs)
+        files.commit()
+        return outputs
+
+    def kept(self, stage: Stage, clip: Clip) -> list[Clip]:
+        """The clips a stage keeps; fails on a drop."""
+        outputs = self.run(stage, clip)
+        for output in outputs:
+            assert isinstance(output, Clip), f"{output.reason}: {output.detail}"
+        return [output for output in outputs if isinstance(output, Clip)]
+
+    def path(self, clip: Clip, key: Key) -> Path:
+        return self.store.local(clip.assets[key].path)

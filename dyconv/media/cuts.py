@@ -34,6 +34,8 @@ _BLEND_AREA = 0.6  # share of the picture that changes by more than 8 grey level
 _BLEND_RESIDUAL = 0.3  # what the blend leaves unexplained, relative to the difference of the ends
 _BLEND_SHIFT = 0.7  # a moving head or camera is explained by a shift to below this share, a change of scene is not
 _BLANK = 8.0  # grey levels of deviation in a picture that shows nothing
+_BLEND_EDGE = 0.04  # share of the other picture from which a frame is in transition
+_BLEND_SPARE = 0.1  # of its length is added to a transition at each end, where a blend is too faint to see
 _BLEND_FLAT = 0.12  # beside a transition, `a` stays this near to 0 or to 1
 
 
@@ -125,7 +127,8 @@ def _blends(thumbs: np.ndarray, rate: float) -> list[tuple[int, int]]:
             for start in starts[level >= _BLEND_LEVEL]
             if _is_blend(thumbs, int(start), int(start) + length)
         ]
-    return [_tightened(thumbs, begin, end) for begin, end in _merged(found)]
+    whole = _merged([_tightened(thumbs, begin, end) for begin, end in found])
+    return _merged([_spared(low, high, len(thumbs)) for low, high in whole])
 
 
 def _along(thumbs: np.ndarray, begin: int, end: int, frames: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +180,7 @@ def _shifted(first: np.ndarray, second: np.ndarray) -> float:
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     out: list[tuple[int, int]] = []
     for begin, end in sorted(ranges):
-        if out and begin <= out[-1][1]:
+        if out and begin <= out[-1][1] + 2:  # nothing to see in two frames between two fades
             out[-1] = (out[-1][0], max(out[-1][1], end))
         else:
             out.append((begin, end))
@@ -185,11 +188,13 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _tightened(thumbs: np.ndarray, begin: int, end: int) -> tuple[int, int]:
-    """Without the still frames at both ends: [first frame that is changing, first frame that is there)."""
+    """[first frame that is changing, first frame that is there): a window without the still frames at its ends."""
     share, _ = _along(thumbs, begin, end, slice(begin, end + 1))
-    whole = _distance(thumbs[begin : end + 1], thumbs[begin]).max(initial=1.0)
-    left = _distance(thumbs[begin : end + 1], thumbs[begin]) > 0.06 * whole
-    right = _distance(thumbs[begin : end + 1], thumbs[end]) > 0.06 * whole
-    first = int(np.argmax(left)) if left.any() else 0
-    last = len(share) - int(np.argmax(right[::-1])) if right.any() else len(share) - 1
-    return begin + first, min(max(begin + last, begin + first + 1), len(thumbs))
+    low = begin + int(np.argmax(share > _BLEND_EDGE))
+    high = end + 1 - int(np.argmax(share[::-1] < 1 - _BLEND_EDGE))
+    return low, max(high, low + 1)
+
+
+def _spared(low: int, high: int, count: int) -> tuple[int, int]:
+    spare = round(_BLEND_SPARE * (high - low))
+    return max(0, low - spare), min(count, high + spare)

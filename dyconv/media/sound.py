@@ -80,7 +80,9 @@ def read_native(path: Path, track: AudioFacts, span: Span) -> np.ndarray:
     """
     times, values = [], []
     for time, frame in sound_frames(path, track, span, [0]):
-        block = frame.to_ndarray().astype(np.float32)
+        raw: np.ndarray = frame.to_ndarray()
+        full = 1.0 if raw.dtype.kind == "f" else float(np.iinfo(raw.dtype).max)
+        block = raw.astype(np.float32) / full
         block = block.mean(axis=0) if frame.format.is_planar else block.reshape(-1, frame.layout.nb_channels).mean(axis=1)
         times.append(float(time - span.start) + np.arange(len(block)) / frame.sample_rate)
         values.append(block)

@@ -27,6 +27,12 @@ FORMATS = (
 )
 _MACHINE = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
 _INDEX_TAIL = 1000  # index entries looked at from a stream's end: what is missing is missing at the end
+# The second three-letter code that ISO 639-2 has for some languages, which older containers write.
+_BIBLIOGRAPHIC = {
+    **{"sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "ces": "cze", "nld": "dut", "fra": "fre"},
+    **{"kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice", "mkd": "mac", "mri": "mao", "msa": "may", "fas": "per"},
+    **{"ron": "rum", "slk": "slo", "bod": "tib", "cym": "wel"},
+}
 
 
 class UnreadableSource(DyconvError):
@@ -248,4 +254,6 @@ def _language_codes(language: str) -> frozenset[str]:
     from yt_dlp.utils import ISO639Utils
 
     short = language.split("-")[0].lower()
-    return frozenset(code for code in (short, ISO639Utils.short2long(short), ISO639Utils.long2short(short)) if code)
+    codes = {short, ISO639Utils.short2long(short), ISO639Utils.long2short(short)}
+    codes |= {_BIBLIOGRAPHIC.get(code or "") for code in codes}
+    return frozenset(code for code in codes if code)
