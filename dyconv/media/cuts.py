@@ -34,7 +34,6 @@ _BLEND_AREA = 0.6  # share of the picture that changes by more than 8 grey level
 _BLEND_RESIDUAL = 0.3  # what the blend leaves unexplained, relative to the difference of the ends
 _BLEND_SHIFT = 0.7  # a moving head or camera is explained by a shift to below this share, a change of scene is not
 _BLANK = 8.0  # grey levels of deviation in a picture that shows nothing
-_BLEND_EDGE = 0.04  # share of the other picture from which a frame is in transition
 _BLEND_SPARE = 0.1  # of its length is added to a transition at each end, where a blend is too faint to see
 _BLEND_FLAT = 0.12  # beside a transition, `a` stays this near to 0 or to 1
 
@@ -188,11 +187,15 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _tightened(thumbs: np.ndarray, begin: int, end: int) -> tuple[int, int]:
-    """[first frame that is changing, first frame that is there): a window without the still frames at its ends."""
+    """[first frame that is changing, first frame that is there), from the straight part of the rise: things that move
+    before and after it make the ends of the curve slope.
+    """
     share, _ = _along(thumbs, begin, end, slice(begin, end + 1))
-    low = begin + int(np.argmax(share > _BLEND_EDGE))
-    high = end + 1 - int(np.argmax(share[::-1] < 1 - _BLEND_EDGE))
-    return low, max(high, low + 1)
+    quarter, three = (float(np.interp(level, np.maximum.accumulate(share), np.arange(len(share)))) for level in (0.25, 0.75))
+    half = (three - quarter) / 2
+    low, high = max(0.0, quarter - half), min(float(end - begin), three + half)
+    first = begin + int(low) + 1
+    return first, max(begin + int(np.ceil(high)), first + 1)
 
 
 def _spared(low: int, high: int, count: int) -> tuple[int, int]:
