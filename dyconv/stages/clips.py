@@ -123,12 +123,14 @@ def parts(clip: Clip, longest: int, vad: np.ndarray | None) -> Iterator[Part]:
 
 
 def _split(start: int, stop: int, longest: int, vad: np.ndarray | None) -> Iterator[tuple[int, int]]:
-    """Nearly equal parts of at most `longest` frames, each ending in the quietest moment shortly before its limit."""
+    """Parts of at most `longest` frames: equal ones, or each ending in the quietest moment shortly before its limit."""
+    window = min(round(_PAUSE_WINDOW_S * FPS), longest // 4)
     while stop - start > longest:
         left = -(-(stop - start) // longest)
-        limit = start + longest if vad is not None and left > 1 else start + -(-(stop - start) // left)
-        limit = min(limit, start + longest)
-        end = limit if vad is None else _quietest(vad, max(start + 1, limit - round(_PAUSE_WINDOW_S * FPS)), limit)
+        limit = start + -(-(stop - start) // left)
+        if vad is not None:  # later than the equal part where that leaves enough for the rest
+            limit = min(start + longest, max(limit, stop - (left - 1) * (longest - window)))
+        end = limit if vad is None else _quietest(vad, max(start, limit - window - 1), limit)
         yield start, end
         start = end
     yield start, stop
