@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyconv.arrays import load_arrays
-from dyconv.errors import StoreError
+from dyconv.errors import StoreError, UsageError
 from dyconv.faces import FaceArrays, save_faces, unpack_points
-from dyconv.media.video import VideoWriter, frame_count, frame_size, read_frames
+from dyconv.media.video import VideoWriter, frame_count, frame_size, iter_pictures, read_frames
 from dyconv.records import Clip, Key, Person, Source, Track
 from dyconv.stages.base import Files, check_contract
-from dyconv.stages.crop import Crop, cut, person_faces, to_crop, window
+from dyconv.stages.crop import Crop, cut, cut_picture, person_faces, planes_of, to_crop, window
 from dyconv.store import Store, sha256_of
 from dyconv.time import Span
 
@@ -82,7 +82,8 @@ def test_crop_shows_the_face_where_the_landmarks_say(given_clip: tuple[Clip, Sto
         assert (frame_count(video), frame_size(video)) == (FRAMES, (128, 128))
         arrays = load_arrays(store.local(out.assets[Key.of(person, "crop")].path))
         x0, y0, x1, y1 = arrays["box"]
-        assert x1 - x0 == y1 - y0 == round(1.5 * max(FACES[track][2] - FACES[track][0] + 4, FACES[track][3] - FACES[track][1]))
+        widest = max(FACES[track][2] - FACES[track][0] + 4, FACES[track][3] - FACES[track][1])
+        assert x1 - x0 == y1 - y0 == pytest.approx(1.5 * widest, abs=1) and x0 % 2 == y0 % 2 == 0
         landmarks = unpack_points(arrays["landmarks"])
         for index, frame in enumerate(read_frames(video)):
             if not arrays["present"][index]:
@@ -135,18 +136,16 @@ def test_two_tracks_of_one_person_in_a_frame(given_clip: tuple[Clip, Store, Path
 @given(x=st.integers(-40, 60), y=st.integers(-40, 60), side=st.integers(2, 80), size=st.sampled_from([16, 32]))
 def test_cut_repeats_the_edge(x: int, y: int, side: int, size: int) -> None:
     ramp = np.arange(48, dtype=np.float32)
-    picture = np.stack([np.tile(ramp * 2, (48, 1)), np.tile(ramp[:, None] * 2, (1, 48)), np.zeros((48, 48))], -1).astype(
-        np.uint8
-    )
+    across, down = np.tile(ramp * 2, (48, 1)).astype(np.uint8), np.tile(ramp[:, None] * 2, (1, 48)).astype(np.uint8)
     box = np.array([x, y, x + side, y + side], np.float32)
-    out = cut(picture, box, size).astype(float)
+    right, below = cut(across, box, size).astype(float), cut(down, box, size).astype(float)
     middle = (np.arange(size) + 0.5) * side / size - 0.5
     wanted = np.clip(x + middle, 0, 47) * 2
-    assert out.shape == (size, size, 3)
+    assert right.shape == below.shape == (size, size)
     # Area and cubic filters blur the corner where the ramp meets the repeated edge by at most their own reach.
     reach = 2 * max(2.0, side / size + 1)
-    assert np.abs(out[size // 2, :, 0] - wanted).max() <= reach
-    assert np.abs(out[:, size // 2, 1] - np.clip(y + middle, 0, 47) * 2).max() <= reach
+    assert np.abs(right[size // 2] - wanted).max() <= reach
+    assert np.abs(below[:, size // 2] - np.clip(y + middle, 0, 47) * 2).max() <= reach
 
 
 @given(st.integers(-100, 900), st.integers(-100, 900), st.integers(10, 700))
@@ -154,3 +153,20 @@ def test_to_crop_maps_corners(x: int, y: int, side: int) -> None:
     box = np.array([x, y, x + side, y + side], np.float32)
     corners = np.array([[box[0], box[1], 0], [box[2], box[3], side]], np.float32)
     assert np.allclose(to_crop(corners, box, 512)[:, :2], [[0, 0], [512, 512]], atol=1e-2)
+
+
+def test_colours_stay_what_they_were(tmp_path: Path) -> None:
+    """A picture of four colours: each quarter of the crop has the colour of its quarter of the window."""
+    colours = np.array([[[200, 40, 40], [40, 200, 40]], [[40, 40, 200], [180, 180, 60]]], np.uint8)
+    with VideoWriter(tmp_path / "v.mp4", 160, 160, crf=5) as writer:
+        writer.write(np.kron(colours, np.ones((80, 80, 1), np.uint8)))
+    _, picture = next(iter_pictures(tmp_path / "v.mp4"))
+    cropped = cut_picture(planes_of(picture), np.array([20, 20, 140, 140], np.float32), 64).to_ndarray(format="rgb24")
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        part = cropped[32 * row + 8 : 32 * row + 24, 32 * column + 8 : 32 * column + 24].reshape(-1, 3)
+        assert np.abs(part.mean(0) - colours[row, column]).max() < 6
+
+
+def test_sizes_that_cannot_be() -> None:
+    with pytest.raises(UsageError, match="multiple of 4"):
+        Crop(size=510)

@@ -1,7 +1,8 @@
 """Face video: one square window a person and clip, that never moves.
 
 The window is the union of the person's face boxes over the clip, times a margin, so that head motion stays in the
-picture and none is added by the crop. What reaches over the picture's edge is filled with the nearest pixels.
+picture and none is added by the crop. What reaches over the picture's edge is filled with the nearest pixels. Luma and chroma
+are cut and scaled as they are stored, so colours keep their meaning whatever matrix they were coded with.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import av
 import numpy as np
 
 from dyconv.arrays import save_arrays
-from dyconv.errors import StoreError
+from dyconv.errors import StoreError, UsageError
 from dyconv.faces import FaceArrays, load_faces, pack_points
-from dyconv.media.video import VideoWriter, read_frames
+from dyconv.media.video import VideoWriter, iter_pictures
 from dyconv.records import Clip, Drop, Key
 from dyconv.stages.base import Files, Resources, Stage
 
@@ -27,13 +29,14 @@ class Crop(Stage):
     """Writes face video and crop arrays of each person that is seen.
 
     Attributes:
-        size: pixels of the square face video.
+        size: pixels of the square face video, a multiple of 4.
         margin: side of the window in sides of the union box of the face (1.5: the INFP re-implementations' choice).
         outlier_percent: share of frames, at each end, whose boxes do not stretch the union.
         crf: x264's constant rate factor.
     """
 
     name: ClassVar[str] = "crop"
+    version: ClassVar[int] = 2
     needs: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.FACES})
     gives: ClassVar[frozenset[Key]] = frozenset({Key.P0_FACE, Key.P1_FACE, Key.P0_CROP, Key.P1_CROP})
     optional: ClassVar[frozenset[Key]] = gives
@@ -43,6 +46,10 @@ class Crop(Stage):
     margin: float = 1.5
     outlier_percent: float = 1.0
     crf: int = 18
+
+    def __post_init__(self) -> None:
+        if self.size < 4 or self.size % 4:
+            raise UsageError(f"crop: size must be a multiple of 4, found {self.size}")
 
     def setup(self) -> None:
         import cv2
@@ -70,13 +77,15 @@ class Crop(Stage):
         paths: dict[Key, Path] = {Key.of(person, "face"): files.new(clip, Key.of(person, "face")) for person in windows}
         shots = {shot.frames.start for shot in clip.shots}
         with ExitStack() as stack:
-            writers = [
-                stack.enter_context(VideoWriter(path, self.size, self.size, crf=self.crf, keyframes=shots))
-                for path in paths.values()
-            ]
-            for frame in read_frames(files.path(clip, Key.VIDEO), 0, clip.frames) if writers else ():
+            writers: list[VideoWriter] = []
+            for _, picture in iter_pictures(files.path(clip, Key.VIDEO), 0, clip.frames) if windows else ():
+                writers = writers or [
+                    stack.enter_context(VideoWriter(path, self.size, self.size, crf=self.crf, keyframes=shots, like=picture))
+                    for path in paths.values()
+                ]
+                planes = planes_of(picture)
                 for writer, box in zip(writers, windows.values(), strict=True):
-                    writer.write(cut(frame, box, self.size))
+                    writer.write(cut_picture(planes, box, self.size))
         return files.add(clip, *paths.items())
 
 
@@ -99,24 +108,44 @@ def person_faces(clip: Clip, tracks: dict[str, FaceArrays], person: str) -> Face
 
 
 def window(boxes: np.ndarray, margin: float, outlier_percent: float) -> np.ndarray:
-    """Square float32 [4] of whole pixels around the union of boxes [n, 4], times `margin`; may leave the picture."""
+    """Square float32 [4] around the union of boxes [n, 4], times `margin`; may leave the picture.
+
+    Its edges are at even pixels: there chroma, which is stored at half the size, has pixel edges too.
+    """
     low = np.percentile(boxes[:, :2], outlier_percent, axis=0)
     high = np.percentile(boxes[:, 2:], 100 - outlier_percent, axis=0)
-    side = max(2, round(float(np.max(high - low)) * margin))
-    corner = np.rint((low + high - side) / 2)
+    side = max(2, 2 * round(float(np.max(high - low)) * margin / 2))
+    corner = 2 * np.rint((low + high - side) / 4)
     return np.concatenate([corner, corner + side]).astype(np.float32)
 
 
-def cut(frame: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """The window `box` of uint8 [H, W, 3] as [size, size, 3]; outside the picture the nearest pixel is repeated."""
+def planes_of(picture: av.VideoFrame) -> list[np.ndarray]:
+    """Luma uint8 [H, W] and the two chroma planes [H / 2, W / 2] of a normalized picture."""
+    height, width = picture.height, picture.width
+    values = picture.to_ndarray(format="yuv420p").ravel()
+    luma, chroma = height * width, height * width // 4
+    planes = [values[:luma].reshape(height, width)]
+    return planes + [values[start : start + chroma].reshape(height // 2, width // 2) for start in (luma, luma + chroma)]
+
+
+def cut_picture(planes: list[np.ndarray], box: np.ndarray, size: int) -> av.VideoFrame:
+    """The window `box` of a picture as a yuv420p frame of `size` pixels."""
+    luma, *chroma = planes
+    parts = [cut(luma, box, size), *(cut(plane, box / 2, size // 2) for plane in chroma)]
+    stored = np.concatenate([part.ravel() for part in parts]).reshape(size * 3 // 2, size)
+    return av.VideoFrame.from_ndarray(stored, format="yuv420p")
+
+
+def cut(plane: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+    """The window `box` of uint8 [H, W] as [size, size]; outside the picture the nearest pixel is repeated."""
     import cv2
 
     x0, y0, x1, y1 = (int(value) for value in box)
-    height, width = frame.shape[:2]
+    height, width = plane.shape
     rows = np.clip(np.arange(y0, y1), 0, height - 1)
     columns = np.clip(np.arange(x0, x1), 0, width - 1)
     inside = x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height
-    part = frame[y0:y1, x0:x1] if inside else frame[rows[:, None], columns[None, :]]
+    part = plane[y0:y1, x0:x1] if inside else plane[rows[:, None], columns[None, :]]
     shrinks = x1 - x0 > size
     return cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
