@@ -46,6 +46,7 @@ from dyconv.truth import Truth
 from dyconv.work import read_clip, read_done, work_folder
 
 OFF_SCREEN = "(off screen)"
+NO_CUTS = {"cut_precision": None, "cut_recall": None, "cut_error_s_p95": None}
 
 
 def score(store: Store, truth: Truth, folder: Path, source: str | None = None) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def score(store: Store, truth: Truth, folder: Path, source: str | None = None) -
     """
     build = Build(store, truth, _source_log(store, truth, source))
     return {
-        **cut_scores(truth.cuts, build.cuts()),
+        **(cut_scores(truth.cuts, build.cuts()) if truth.cuts is not None else NO_CUTS),
         **build.faces(),
         **build.speakers(),
         **build.voices(folder),

@@ -22,9 +22,9 @@ from dyconv.store import write_atomic
 VERSION = 1
 LAYOUTS = ("two-shot", "side", "stacked", "pip", "cuts")
 FILE_NAME = "truth.json"
-_SLACK_S = 0.05  # a last turn or box may reach this far over the end: durations of media are quantised
+_SLACK_S = 0.25  # a last turn or box may reach this far over the end, and two boxes be so much more than a second apart
 _FIELDS = ("version", "media", "duration", "layout", "cuts", "people", "turns", "faces", "voices")
-_REQUIRED = ("version", "media", "duration", "layout", "cuts", "people", "turns", "faces")
+_REQUIRED = ("version", "media", "duration", "people")
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,24 @@ class Truth:
     Attributes:
         media: path of the media file, relative to the truth file.
         duration: seconds.
-        layout: one of `LAYOUTS`.
-        cuts: presentation time of the first frame after each hard cut.
+        layout: one of `LAYOUTS`; None if unknown.
+        cuts: presentation time of the first frame after each hard cut; None if unknown.
         people: the two who converse, in a fixed order.
         voices: person to a file (relative, 16 kHz mono, as long as the media) with that voice alone; empty if unknown.
     """
 
     media: str
     duration: float
-    layout: str
+    layout: str | None
     people: tuple[str, ...]
-    cuts: tuple[float, ...] = ()
+    cuts: tuple[float, ...] | None = ()
     turns: tuple[TruthTurn, ...] = ()
     faces: tuple[TruthFace, ...] = ()
     voices: Mapping[str, str] = field(default_factory=dict)
 
     def shots(self) -> list[tuple[float, float]]:
         """The shots `[start, end)` in seconds that the cuts divide the media into."""
-        edges = [0.0, *self.cuts, self.duration]
+        edges = [0.0, *(self.cuts or ()), self.duration]
         return list(pairwise(edges))
 
     def to_json(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Truth:
             "media": self.media,
             "duration": round(self.duration, 6),
             "layout": self.layout,
-            "cuts": [round(cut, 6) for cut in self.cuts],
+            "cuts": None if self.cuts is None else [round(cut, 6) for cut in self.cuts],
             "people": list(self.people),
             "turns": [{"person": t.person, "start": round(t.start, 6), "end": round(t.end, 6)} for t in self.turns],
             "faces": [_face_json(face) for face in self.faces],
@@ -165,22 +165,24 @@ class _Reader:
         duration = self.number(fields["duration"], "duration")
         if duration <= 0:
             raise self.wrong("duration", "a number of seconds above 0", duration)
-        if fields["layout"] not in LAYOUTS:
-            raise self.wrong("layout", f"one of {', '.join(LAYOUTS)}", fields["layout"])
+        layout = fields.get("layout")
+        if layout is not None and layout not in LAYOUTS:
+            raise self.wrong("layout", f"one of {', '.join(LAYOUTS)}, or nothing", layout)
         people = tuple(self.text(item, f"people[{i}]") for i, item in enumerate(self.items(fields["people"], "people")))
         if not people or len(set(people)) != len(people):
             raise self.wrong("people", "different names, at least one", list(people))
-        cuts = tuple(self.number(item, f"cuts[{i}]") for i, item in enumerate(self.items(fields["cuts"], "cuts")))
-        if list(cuts) != sorted(set(cuts)) or any(not 0 < cut < duration for cut in cuts):
-            raise self.wrong("cuts", "rising times inside the duration", list(cuts))
+        cuts = self.part(fields, "cuts", self.number)
+        rising = cuts is None or list(cuts) == sorted(set(cuts))
+        if not rising or any(not 0 < cut < duration for cut in cuts or ()):
+            raise self.wrong("cuts", "rising times inside the duration", list(cuts or ()))
         return Truth(
             media=self.path(fields["media"], "media"),
             duration=duration,
-            layout=fields["layout"],
+            layout=layout,
             people=people,
             cuts=cuts,
-            turns=self.each(fields["turns"], "turns", lambda item, at: self.turn(item, at, duration)),
-            faces=self.each(fields["faces"], "faces", lambda item, at: self.face(item, at, duration, people)),
+            turns=self.part(fields, "turns", lambda item, at: self.turn(item, at, duration)) or (),
+            faces=self.part(fields, "faces", lambda item, at: self.face(item, at, duration, people)) or (),
             voices=self.voices(fields.get("voices"), people),
         )
 
@@ -196,10 +198,10 @@ class _Reader:
         start, end = self.span(fields, at, duration)
         boxes = self.each(fields["boxes"], f"{at}.boxes", self.box)
         times = [box[0] for box in boxes]
-        if not times or times != sorted(set(times)) or times[0] < start or times[-1] >= end:
+        if not times or times != sorted(set(times)) or times[0] < start - _SLACK_S or times[-1] > end + _SLACK_S:
             raise self.wrong(f"{at}.boxes", f"at least one box, rising times in [{start}, {end})", times[:4])
         gaps = [b - a for a, b in zip([start, *times], [*times, end], strict=True)]
-        if max(gaps) > 1.0 + 1e-6:
+        if max(gaps) > 1.0 + _SLACK_S:
             raise self.wrong(f"{at}.boxes", "at least one box a second", f"a gap of {max(gaps):.3f} s")
         return TruthFace(fields["person"], start, end, boxes)
 
@@ -221,6 +223,11 @@ class _Reader:
         if not 0 <= start < end <= duration + _SLACK_S:
             raise self.wrong(at, f"0 <= start < end <= {duration}", f"start {start}, end {end}")
         return start, end
+
+    def part(self, fields: Mapping[str, Any], name: str, read: Callable[[Any, str], Any]) -> tuple[Any, ...] | None:
+        """A part of the truth that may be unknown: absent or null is None, which is not the same as none of it."""
+        value = fields.get(name)
+        return None if value is None else self.each(value, name, read)
 
     def each(self, value: Any, at: str, read: Callable[[Any, str], Any]) -> tuple[Any, ...]:
         return tuple(read(item, f"{at}[{i}]") for i, item in enumerate(self.items(value, at)))

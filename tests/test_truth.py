@@ -61,7 +61,7 @@ def test_voices_may_be_absent_or_null() -> None:
         ({"faces": [{"person": "c", "start": 0.0, "end": 1.0, "boxes": [[0, 0, 0, 9, 9]]}]}, "faces[0].person"),
         ({"faces": [{"person": "a", "start": 0.0, "end": 1.0, "boxes": []}]}, "faces[0].boxes"),
         ({"faces": [{"person": "a", "start": 0.0, "end": 1.0, "boxes": [[0, 9, 0, 9, 9]]}]}, "faces[0].boxes[0]"),
-        ({"faces": [{"person": "a", "start": 0.0, "end": 1.0, "boxes": [[1, 0, 0, 9, 9]]}]}, "faces[0].boxes"),
+        ({"faces": [{"person": "a", "start": 0.0, "end": 1.0, "boxes": [[1.5, 0, 0, 9, 9]]}]}, "faces[0].boxes"),
         ({"faces": [{"person": "a", "start": 0.0, "end": 3.0, "boxes": [[0, 0, 0, 9, 9]]}]}, "faces[0].boxes"),
         ({"media": "../conversation.mp4"}, "media"),
         ({"media": "/tmp/conversation.mp4"}, "media"),
@@ -76,7 +76,19 @@ def test_anything_else_is_refused_and_named(change: dict, named: str) -> None:
     assert named in caught.value.message and "here.json" in caught.value.message
 
 
-@pytest.mark.parametrize("field", [name for name in GOOD if name != "voices"])
+@pytest.mark.parametrize("part", ["layout", "cuts", "turns", "faces", "voices"])
+def test_a_part_may_be_unknown(part: str) -> None:
+    absent = parse_truth({name: value for name, value in GOOD.items() if name != part})
+    assert absent == parse_truth({**GOOD, part: None})
+    assert not getattr(absent, part) and absent != parse_truth(GOOD)
+
+
+def test_no_cuts_and_unknown_cuts_are_not_the_same() -> None:
+    assert parse_truth({**GOOD, "cuts": []}).cuts == ()
+    assert parse_truth({**GOOD, "cuts": None}).cuts is None
+
+
+@pytest.mark.parametrize("field", ["version", "media", "duration", "people"])
 def test_a_missing_field_is_named(field: str) -> None:
     with pytest.raises(UsageError, match=field):
         parse_truth({key: value for key, value in GOOD.items() if key != field})

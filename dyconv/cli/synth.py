@@ -59,7 +59,7 @@ def synth(
     )
     path = compose(PersonInput(a, a_voice), PersonInput(b, b_voice), out, options)
     truth = read_truth(path)
-    typer.echo(f"{path.parent / truth.media}: {truth.duration:.2f} s, {len(truth.turns)} turns, {len(truth.cuts)} cuts")
+    typer.echo(f"{path.parent / truth.media}: {truth.duration:.2f} s, {len(truth.turns)} turns, {len(truth.cuts or ())} cuts")
     typer.echo(f"{path}: its truth")
 
 

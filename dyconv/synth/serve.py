@@ -79,6 +79,12 @@ class _Files(SimpleHTTPRequestHandler):
         self._left = stop - start
         return file
 
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except ConnectionError:  # a client that went away is no news
+            self.close_connection = True
+
     def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:  # type: ignore[override]
         try:
             while self._left and (chunk := source.read(min(_CHUNK, self._left))):
