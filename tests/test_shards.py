@@ -115,14 +115,14 @@ def test_plain_webdataset_reads_them(made: tuple[Path, list[Clip]]) -> None:
     assert "motion" not in samples[0]["json"].decode() and "work/" not in samples[0]["json"].decode()
 
 
-def test_bytes_do_not_depend_on_order_place_or_time(made: tuple[Path, list[Clip]], tmp_path: Path) -> None:
+def test_bytes_do_not_depend_on_place_or_time(made: tuple[Path, list[Clip]], tmp_path: Path) -> None:
     store = Store(tmp_path / "elsewhere")
     for clip in made[1]:
         for ref in clip.assets.values():
             target = Path(store.root) / ref.path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(made[0] / ref.path, target)
-    pack(store, RECIPE, reversed(made[1]))
+    pack(store, RECIPE, iter(made[1]))
     assert hashes(Path(store.root)) == hashes(made[0])
 
 
@@ -186,6 +186,8 @@ def test_pack_refuses(build: tuple[Path, list[Clip]]) -> None:
     root, clips = build
     with pytest.raises(UsageError, match="comes twice"):
         pack(Store(root), RECIPE, [clips[0], clips[0]])
+    with pytest.raises(UsageError, match=r"talk_0000 comes after talk_0001"):
+        pack(Store(root), RECIPE, [clips[1], clips[0]])
     other = replace(clips[1], measures={**clips[1].measures, "motion.hash": "c" * 64})
     with pytest.raises(UsageError, match="2 encoders"):
         pack(Store(root), RECIPE, [clips[0], other])
@@ -387,6 +389,35 @@ def test_remote_store_streams_and_verifies(made: tuple[Path, list[Clip]], tmp_pa
     remote.write_bytes("shards/clips-000001.tar", remote.read_bytes("shards/clips-000001.tar")[:-512])
     with pytest.raises(ShardError, match=r"clips-000001\.tar"):
         list(open_shards("memory://shards-test"))
+
+
+def test_clips_in_which_nobody_is_seen(build: tuple[Path, list[Clip]]) -> None:
+    """Motion shards stay aligned where whole shards, or clips in the middle, have no motion; recipes may leave it out."""
+    root, clips = build
+    bare = {"av_offset_s": 0.0}
+    some = [
+        replace(clip, measures=bare, assets={Key.VIDEO: clip.assets[Key.VIDEO]}) if number in (0, 1, 3) else clip
+        for number, clip in enumerate(clips)
+    ]
+    pack(Store(root), RECIPE, some)
+    index = read_index(Store(root))
+    assert [shard.samples for shard in index.motion] == [0, 1, 1] and check(Store(root)).ok
+    samples = list(open_shards(root))
+    assert [Key.P0_MOTION in sample for sample in samples] == [False, False, True, False, True]
+    assert samples[4].arrays(Key.P0_MOTION)["latents"][0, 0] == 4
+    pack(Store(root), replace(RECIPE, pack=(Key.MIX,)), clips)
+    assert read_index(Store(root)).motion == () and check(Store(root)).ok
+    pack(Store(root), RECIPE, [replace(clip, measures=bare) for clip in some[:2]])
+    assert read_index(Store(root)).motion == () and check(Store(root)).ok
+
+
+def test_other_table_is_found(build: tuple[Path, list[Clip]]) -> None:
+    root, clips = build
+    old = (root / "shards" / "clips.parquet").read_bytes()
+    pack(Store(root), RECIPE, [replace(clip, turns=()) if clip is clips[2] else clip for clip in clips[:4]])
+    (root / "shards" / "clips.parquet").write_bytes(old)
+    report = told(root)
+    assert "clip talk_0004 is only in the table" in report and "talk_0002: p0_speaking_share is 0.5" in report
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 20)), max_size=8))

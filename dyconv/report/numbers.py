@@ -16,7 +16,6 @@ from dyconv.funnel import Funnel, make_funnel
 from dyconv.ledger import RUN_FILE, Event, SourceLog, State, read_ledger, source_standing
 from dyconv.records import PERSONS, Clip, Key
 from dyconv.report.find import record
-from dyconv.shards.table import Row as TableRow
 from dyconv.shards.table import columns as table_columns
 from dyconv.store import Store
 
@@ -151,7 +150,7 @@ def _measure(store: Store, numbers: Numbers) -> None:
 
 
 def _spread(clip: Clip, spread: Distributions) -> None:
-    values = table_columns(TableRow(clip, "", 0))
+    values = table_columns(clip, "", 0)
     spread.duration_s.append(values["duration_s"])
     for person in PERSONS:
         if values[f"{person}_seen"] and values[f"{person}_face_width_px"] is not None:

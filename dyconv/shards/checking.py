@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from dyconv.errors import ShardError
@@ -15,9 +14,9 @@ from dyconv.records import Clip
 from dyconv.shards.index import FOLDER, MOTION_KEYS, PENDING, RECORD, Index, Shard, is_shard_name, read_index
 from dyconv.shards.probe import clip_problems, motion_problems
 from dyconv.shards.sample import parse_record
-from dyconv.shards.table import Row, columns, read_table
+from dyconv.shards.table import columns, read_table
 from dyconv.shards.tar import read_members
-from dyconv.store import Store
+from dyconv.store import Store, sha256_of
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,16 @@ def check(store: Store, *, deep: bool = False) -> Report:
     report = Report()
     _check_names(store, index, report)
     _check_totals(index, report)
-    rows: list[Row] = []
-    frames: dict[str, int] = {}
+    table = _table(store, index, report)
     for number, shard in enumerate(index.clips):
-        records = _check_clip_shard(store, shard, report, frames, deep=deep)
+        records = _check_clip_shard(store, shard, report, deep=deep)
         if number < len(index.motion):
-            _check_motion_shard(store, index.motion[number], [clip.id for clip in records], frames, report)
-        rows += [Row(clip, shard.name, i) for i, clip in enumerate(records)]
-    report.clips = len(rows)
-    _check_table(store, index, rows, report)
+            _check_motion_shard(store, index.motion[number], {clip.id: clip.frames for clip in records}, report)
+        if table is not None:
+            _check_rows(table, [columns(clip, shard.name, row) for row, clip in enumerate(records)], index, report)
+        report.clips += len(records)
+    for clip_id in sorted(table or ()):
+        report.add(index.table.name, f"clip {clip_id} is only in the table")
     return report
 
 
@@ -146,8 +146,8 @@ def _told(fields: Any) -> str:
     return ", ".join(f"{name} x{count}" for name, count in sorted(fields.items())) or "none"
 
 
-def _check_clip_shard(store: Store, shard: Shard, report: Report, frames: dict[str, int], *, deep: bool) -> list[Clip]:
-    """Check one tar of the clips family; returns its records. `frames` learns each clip's length."""
+def _check_clip_shard(store: Store, shard: Shard, report: Report, *, deep: bool) -> list[Clip]:
+    """Check one tar of the clips family; returns its records."""
     records: list[Clip] = []
     with _opened(store, shard, report) as file:
         for clip_id, members in _groups(file, shard, report) if file else ():
@@ -161,7 +161,6 @@ def _check_clip_shard(store: Store, shard: Shard, report: Report, frames: dict[s
                 report.add(where, f"its record is of clip {clip.id}")
             records.append(clip)
             _check_assets(clip, members, where, report)
-            frames[clip_id] = clip.frames
             report.problems += [Problem(where, what) for what in clip_problems(clip, members, deep=deep)]
     return records
 
@@ -177,11 +176,12 @@ def _check_assets(clip: Clip, members: dict[str, bytes], where: str, report: Rep
             report.add(where, f"{key} is not the file its record names")
 
 
-def _check_motion_shard(store: Store, shard: Shard, ids: list[str], frames: dict[str, int], report: Report) -> None:
+def _check_motion_shard(store: Store, shard: Shard, frames: dict[str, int], report: Report) -> None:
+    """Check one tar of the motion family; `frames` are the lengths of the clips it belongs to."""
     with _opened(store, shard, report) as file:
         for clip_id, members in _groups(file, shard, report) if file else ():
             where = f"{shard.name}, clip {clip_id}"
-            if clip_id not in ids:
+            if clip_id not in frames:
                 report.add(where, "not in the clip shard of the same number")
                 continue
             for name in sorted(members.keys() - MOTION_KEYS):
@@ -189,25 +189,29 @@ def _check_motion_shard(store: Store, shard: Shard, ids: list[str], frames: dict
             report.problems += [Problem(where, what) for what in motion_problems(members, frames[clip_id])]
 
 
-def _check_table(store: Store, index: Index, rows: Iterable[Row], report: Report) -> None:
+def _table(store: Store, index: Index, report: Report) -> dict[str, dict[str, Any]] | None:
+    """The clip table's rows by clip id, after comparing the file with the index; None where it cannot be read."""
     path = f"{FOLDER}/{index.table.name}"
     if not store.exists(path):
         report.add(index.table.name, "missing")
-        return
-    local = Path(store.local(path))
-    if hashlib.sha256(local.read_bytes()).hexdigest() != index.table.sha256:
+        return None
+    local = store.local(path)
+    if sha256_of(local) != index.table.sha256:
         report.add(index.table.name, "is not the file the index names: other sha256")
     try:
-        found = {str(row["id"]): row for row in read_table(local)}
+        return {str(row["id"]): row for row in read_table(local)}
     except (ValueError, KeyError, OSError) as error:
         report.add(index.table.name, f"not readable as Parquet: {error}")
-        return
-    expected = {row.clip.id: columns(row) for row in rows}
-    for clip_id in sorted(found.keys() ^ expected.keys()):
-        report.add(index.table.name, f"clip {clip_id} is {'only in the table' if clip_id in found else 'not in the table'}")
-    for clip_id in sorted(found.keys() & expected.keys()):
-        for name, value in expected[clip_id].items():
-            if not name.startswith("motion_") and found[clip_id].get(name) != value:
-                report.add(
-                    index.table.name, f"clip {clip_id}: {name} is {found[clip_id].get(name)!r}, its record says {value!r}"
-                )
+        return None
+
+
+def _check_rows(table: dict[str, dict[str, Any]], rows: list[dict[str, Any]], index: Index, report: Report) -> None:
+    """Compare rows made from the records with the table's, and take those out of it."""
+    for row in rows:
+        found = table.pop(row["id"], None)
+        if found is None:
+            report.add(index.table.name, f"clip {row['id']} is not in the table")
+            continue
+        for name, value in row.items():
+            if not name.startswith("motion_") and found.get(name) != value:
+                report.add(index.table.name, f"clip {row['id']}: {name} is {found.get(name)!r}, its record says {value!r}")

@@ -39,7 +39,7 @@ from dyconv.shards.index import (
     read_index,
     shard_name,
 )
-from dyconv.shards.table import Row, write_table
+from dyconv.shards.table import TableWriter, columns
 from dyconv.shards.tar import Member, TarWriter
 from dyconv.store import Store, sha256_of
 
@@ -66,69 +66,90 @@ def record_of(clip: Clip, keys: Iterable[Key]) -> Clip:
 
 
 def pack(store: Store, recipe: Recipe, clips: Iterable[Clip]) -> PackResult:
-    """Write the shards of `clips` under `shards/` of the store.
+    """Write the shards of `clips` under `shards/` of the store. Holds one shard's records at a time.
+
+    Args:
+        clips: by rising id, so that the same clips always come to lie in the same shards.
 
     Raises:
         StoreError: if an asset a record names is missing or not what it says.
-        UsageError: if the clips cannot be one build (twice the same id, or motion of two encoders).
+        UsageError: if the clips cannot be one build (ids that do not rise, or motion of two encoders).
     """
-    ordered = sorted(clips, key=lambda clip: clip.id)
-    _check_ids(ordered)
-    encoder = _encoder(ordered)
-    groups = [ordered[i : i + recipe.samples_per_shard] for i in range(0, len(ordered), recipe.samples_per_shard)]
     motion = [key for key in recipe.pack if key in MOTION_KEYS]
     media = [key for key in recipe.pack if key not in MOTION_KEYS]
-    with _staging(store) as staging:
+    with _staging(store) as staging, TableWriter(staging / TABLE) as table:
         writer = _Packer(store, staging)
-        clip_shards = [writer.shard("clips", i, group, media) for i, group in enumerate(groups)]
+        clip_shards: list[Shard] = []
         motion_shards: list[Shard] = []
-        if motion and encoder:
-            prefix = motion_prefix(encoder.hash)
-            motion_shards = [writer.shard(prefix, i, group, motion) for i, group in enumerate(groups)]
-        table = writer.table(groups, clip_shards)
-        hours = float(sum((clip.span.duration for clip in ordered), Fraction(0)) / 3600)
+        encoder: Encoder | None = None
+        length = Fraction(0)
+        for number, group in enumerate(_groups(clips, recipe.samples_per_shard)):
+            shard = writer.shard("clips", number, group, media)
+            clip_shards.append(shard)
+            table.add([columns(clip, shard.name, row) for row, clip in enumerate(group)])
+            length += sum((clip.span.duration for clip in group), Fraction(0))
+            encoder = _encoder(group, encoder) if motion else None
+            if encoder:  # also for earlier groups in which nobody was seen
+                prefix = motion_prefix(encoder.hash)
+                motion_shards += [writer.shard(prefix, late, [], motion) for late in range(len(motion_shards), number)]
+                motion_shards.append(writer.shard(prefix, number, group, motion))
+        table.close()
         index = Index(
             recipe=recipe.name,
             clips=tuple(clip_shards),
             motion=tuple(motion_shards),
-            encoder=encoder if motion_shards else None,
-            table=table,
-            hours=round(hours, 6),
+            encoder=encoder,
+            table=writer.table(table.rows),
+            hours=round(float(length / 3600), 6),
             samples_per_shard=recipe.samples_per_shard,
         )
         removed = writer.publish(index)
-    return PackResult(len(ordered), index.hours, writer.written, writer.unchanged, removed)
+    return PackResult(index.samples, index.hours, writer.written, writer.unchanged, removed)
 
 
-def _check_ids(clips: Sequence[Clip]) -> None:
-    twice = [clip_id for clip_id, count in Counter(clip.id for clip in clips).items() if count > 1]
-    if twice:
-        raise UsageError(f"clip id {twice[0]} comes twice ({len(twice)} such ids)", hint="ids come from source id and span")
+def _groups(clips: Iterable[Clip], size: int) -> Iterator[list[Clip]]:
+    """Runs of `size` clips; the last one may be shorter.
+
+    Raises:
+        UsageError: if ids do not rise.
+    """
+    group: list[Clip] = []
+    last = ""
+    for clip in clips:
+        if clip.id <= last:
+            what = "comes twice" if clip.id == last else f"comes after {last}"
+            raise UsageError(f"clip id {clip.id} {what}: clips are packed by rising id", hint="sort them; ids must be unique")
+        last = clip.id
+        group.append(clip)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
-def _encoder(clips: Sequence[Clip]) -> Encoder | None:
-    found = {
-        (str(clip.measures["motion.encoder"]), str(clip.measures["motion.hash"]))
-        for clip in clips
-        if clip.measures.get("motion.hash")
-    }
-    if len(found) > 1:
-        names = ", ".join(f"{name} {value[:8]}" for name, value in sorted(found))
-        raise UsageError(
-            f"the clips carry motion of {len(found)} encoders: {names}", hint="run the recipe over all of them again"
-        )
-    encoder = Encoder(*found.pop()) if found else None
-    if encoder and not is_shard_name(shard_name(motion_prefix(encoder.hash), 0)):
-        raise UsageError(f"motion encoder {encoder.name}: its hash must be hexadecimal, found {encoder.hash[:40]!r}")
-    return encoder
+def _encoder(clips: Sequence[Clip], known: Encoder | None) -> Encoder | None:
+    """The one encoder of all clips so far, or None where none has motion yet."""
+    for clip in clips:
+        if not clip.measures.get("motion.hash"):
+            continue
+        found = Encoder(str(clip.measures["motion.encoder"]), str(clip.measures["motion.hash"]))
+        if known is not None and found != known:
+            names = f"{known.name} {known.hash[:8]} and {found.name} {found.hash[:8]}"
+            raise UsageError(f"the clips carry motion of 2 encoders: {names}", hint="run the recipe over all of them again")
+        if not is_shard_name(shard_name(motion_prefix(found.hash), 0)):
+            raise UsageError(f"motion encoder {found.name}: its hash must be hexadecimal, found {found.hash[:40]!r}")
+        known = found
+    return known
 
 
 def inputs_hash(clips: Sequence[Clip], keys: Sequence[Key], *, record: bool) -> str:
-    """Hash of all a shard is made of; `record` where the clips' records are members too."""
+    """Hash of all a shard is made of; `record` where the clips' records are members too. Who adds nothing does not count."""
     parts: list[object] = [VERSION]
     for clip in clips:
         assets = [[str(key), clip.assets[key].sha256, clip.assets[key].size] for key in keys if key in clip.assets]
-        parts.append([clip.id, record_of(clip, keys).to_json() if record else None, assets])
+        if record or assets:
+            parts.append([clip.id, record_of(clip, keys).to_json() if record else None, assets])
     return hashlib.sha256(dump(parts)).hexdigest()
 
 
@@ -182,11 +203,10 @@ class _Packer:
         first, last = (carried[0], carried[-1]) if carried else ("", "")
         return Shard(name, sha256, size, len(carried), dict(sorted(fields.items())), first, last, inputs)
 
-    def table(self, groups: Sequence[Sequence[Clip]], shards: Sequence[Shard]) -> Table:
-        rows = [Row(clip, shard.name, i) for group, shard in zip(groups, shards, strict=True) for i, clip in enumerate(group)]
-        write_table(self.staging / TABLE, rows)
+    def table(self, rows: int) -> Table:
+        """Describe the clip table, which lies finished in the staging folder."""
         sha256, size = self._stage(TABLE)
-        return Table(TABLE, sha256, size, len(rows))
+        return Table(TABLE, sha256, size, rows)
 
     def _stage(self, name: str) -> tuple[str, int]:
         """Note a file written aside. On a remote store it goes up at once, so that the local disk holds one shard."""

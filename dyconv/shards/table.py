@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from dyconv.records import PERSONS, Clip
 from dyconv.time import Span
 
-
-@dataclass(frozen=True)
-class Row:
-    """A clip and where it lies: the shard's name and its position in it."""
-
-    clip: Clip
-    shard: str
-    row: int
+_ROW_GROUP = 8192
 
 
 def union(spans: Sequence[Span]) -> list[Span]:
@@ -42,9 +35,11 @@ def common(first: Sequence[Span], second: Sequence[Span]) -> list[Span]:
     return [part for one in first for two in second if (part := one.intersect(two))]
 
 
-def columns(row: Row) -> dict[str, Any]:
-    """One row of the table. Shares are of the clip's duration, 0 to 1; widths are pixels of VIDEO."""
-    clip = row.clip
+def columns(clip: Clip, shard: str, row: int) -> dict[str, Any]:
+    """One row of the table: a clip, and its shard and place in it.
+
+    Shares are of the clip's duration, 0 to 1; widths are pixels of VIDEO.
+    """
     duration = float(clip.span.duration) or 1.0
     spoken = {person: union([turn.span for turn in clip.turns if turn.person == person]) for person in PERSONS}
     people = {person.id: person for person in clip.people}
@@ -60,8 +55,8 @@ def columns(row: Row) -> dict[str, Any]:
         "av_offset_s": _number(clip, "av_offset_s"),
         "motion_encoder": clip.measures.get("motion.encoder"),
         "motion_hash": clip.measures.get("motion.hash"),
-        "shard": row.shard,
-        "row": row.row,
+        "shard": shard,
+        "row": row,
     }
     for person in PERSONS:
         known = people.get(person)
@@ -85,14 +80,43 @@ def _face_width(clip: Clip, person: str) -> float | None:
     return round(sum(track.width * (track.end - track.start) for track in tracks) / frames, 2) if frames else None
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write the table; the same rows give the same bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+class TableWriter:
+    """Writes the table in lots of rows; the same rows give the same bytes, however they come. Use as a context manager."""
 
-    data = [columns(row) for row in rows]
-    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in _SCHEMA.items()])
-    pq.write_table(pa.Table.from_pylist(data, schema=schema), path, compression="zstd")
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.rows = 0
+        self._waiting: list[dict[str, Any]] = []
+        self._schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in _SCHEMA.items()])
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append rows as `columns` makes them."""
+        for row in rows:
+            self._waiting.append(row)
+            self.rows += 1
+            if len(self._waiting) == _ROW_GROUP:
+                self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
+        self._waiting = []
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._waiting:
+            self._flush()
+        self._writer.close()
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.close()
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
