@@ -63,7 +63,7 @@ class TurnRules:
         max_gap: frames; shorter pauses of one person are bridged.
     """
 
-    min_confidence: float = 0.7
+    min_confidence: float = 0.8
     min_turn: int = 5
     max_gap: int = 7
 

@@ -24,12 +24,14 @@ class Evidence:
         lips: float [P, T], log odds that the person's lips go with the sound; 0 where the face is not seen.
         voice: float [P, T], log-likelihood of the person's voice against the mean of everybody's; 0 where unknown.
         seen: bool [P, T], whether the face is seen.
+        others: float [T], the best log odds of any further face on screen; 0 where there is none.
     """
 
     speech: np.ndarray
     lips: np.ndarray
     voice: np.ndarray
     seen: np.ndarray
+    others: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class TurnModel:
     both_s: float = 0.6
     other_s: float = 1.2
     speech_weight: float = 0.5
-    lip_weight: float = 0.1
+    lip_weight: float = 0.15
     voice_weight: float = 0.1
     both_cost: float = 1.5
     other_cost: float = 1.0
@@ -111,7 +113,7 @@ class TurnModel:
                 hidden = ~(evidence.seen[state[0]] & evidence.seen[state[1]])
                 score -= self.lip_weight * np.where(hidden, self.hidden_both_cost, self.both_cost)
             if not state:
-                score -= self.lip_weight * self.other_cost
+                score += self.lip_weight * (evidence.others - self.other_cost)
             columns.append(talk + score)
         return np.stack(columns, axis=1)
 

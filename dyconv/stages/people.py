@@ -35,7 +35,7 @@ _CANDIDATES = 4  # faces that are decoded at once, by time on screen
 _SAME_TIME = 0.02  # share of the segment within which two people are on screen equally long
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Face:
     """One identity on screen: evidence per frame, and where it stands.
 
@@ -80,7 +80,7 @@ class People(Stage):
     min_heard_s: float = 1.0
     max_others: float = 0.15
     max_abstain: float = 0.35
-    min_confidence: float = 0.7
+    min_confidence: float = 0.8
     min_separation: float = 1.5
     vad: str = "silero"
     active_speaker: str = "lip_motion"
@@ -110,7 +110,7 @@ class People(Stage):
         if third:
             yield Drop(clip, DropReason.NOT_DYADIC, third)
             return
-        evidence = _evidence(pair, speech)
+        evidence = _evidence(pair, speech, [face for face in faces if face not in pair])
         attribution = attribute(evidence, voice_features(mix, len(speech)), TurnModel())
         turns = TurnRules(min_confidence=self.min_confidence).turns(attribution.decoding)
         refusal = self._refusal(turns, evidence, attribution)
@@ -149,7 +149,8 @@ class People(Stage):
             return [*faces, *[nobody] * (2 - len(faces))], None
         candidates = list(faces[:_CANDIDATES])
         persons = TurnModel().decode(_evidence(candidates, speech)).persons
-        spoken = [float((row >= self.min_confidence).sum()) / FPS for row in persons]
+        shown = [row * face.seen for row, face in zip(persons, candidates, strict=True)]
+        spoken = [float((row >= self.min_confidence).sum()) / FPS for row in shown]
         ranked = sorted(range(len(candidates)), key=lambda index: (-spoken[index], index))
         beyond = sum(spoken[index] for index in ranked[2:])
         if beyond > self.max_others * sum(spoken):
@@ -221,9 +222,12 @@ def _as_long_as(samples: np.ndarray, wanted: int) -> np.ndarray:
     return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
 
 
-def _evidence(faces: Sequence[Face], speech: np.ndarray) -> Evidence:
-    lips = np.stack([face.lips for face in faces])
-    return Evidence(speech, lips, np.zeros_like(lips), np.stack([face.seen for face in faces]))
+def _evidence(pair: Sequence[Face], speech: np.ndarray, further: Sequence[Face] = ()) -> Evidence:
+    """Evidence of the `pair`; `further` faces speak for somebody else."""
+    lips = np.stack([face.lips for face in pair])
+    others = np.max([np.where(face.seen, face.lips, -np.inf) for face in further], axis=0) if further else -np.inf
+    others = np.where(np.isfinite(others), others, 0.0) * np.ones(len(speech))
+    return Evidence(speech, lips, np.zeros_like(lips), np.stack([face.seen for face in pair]), others)
 
 
 def _unsure(decoding: Decoding, turns: Sequence[Turn]) -> np.ndarray:
