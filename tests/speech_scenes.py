@@ -61,8 +61,11 @@ def telephone() -> Speech:
     return Speech(samples, spoken)
 
 
-def face_points(opening: np.ndarray, seed: int, *, noise_px: float = 0.3) -> np.ndarray:
-    """Landmarks float32 [T, 478, 3] in pixels of a nodding head with the mouth open by `opening` (eye distances)."""
+def face_points(opening: np.ndarray, seed: int, *, noise_px: float = 0.3, yaw: float = 0.0) -> np.ndarray:
+    """Landmarks float32 [T, 478, 3] in pixels of a nodding head with the mouth open by `opening` (eye distances).
+
+    `yaw` in radians turns the whole head away.
+    """
     random = np.random.default_rng(seed)
     shape = np.zeros((478, 3))
     shape[:, :2] = random.uniform(-0.8, 0.8, (478, 2))
@@ -78,7 +81,7 @@ def face_points(opening: np.ndarray, seed: int, *, noise_px: float = 0.3) -> np.
     moving[:, 152, 1] += 0.7 * opening
     time = np.arange(len(opening)) / FPS
     nod = 0.12 * np.sin(2 * np.pi * (0.9 * time + random.random()))
-    turn = 0.2 * np.sin(2 * np.pi * (0.23 * time + random.random()))
+    turn = yaw + 0.2 * np.sin(2 * np.pi * (0.23 * time + random.random()))
     roll = 0.1 * np.sin(2 * np.pi * (0.4 * time + random.random()))
     points = _turned(moving, nod, turn, roll) * _EYE_DISTANCE
     points += random.normal(0, noise_px, points.shape)
@@ -108,12 +111,15 @@ def write_segment(
     speech: Speech,
     shots: Sequence[tuple[float, float, str]],
     mouths: Mapping[str, np.ndarray],
+    *,
+    yaw: float = 0.0,
 ) -> tuple[Clip, Files]:
     """A segment as it stands before `people`.
 
     Args:
         shots: start and end in seconds, and the letters of who is on screen, from the left.
         mouths: for each letter the opening [T] of its mouth.
+        yaw: radians by which every head is turned away.
     """
     span = Span(Fraction(0), Fraction(speech.frames, FPS))
     clip = Clip(
@@ -126,7 +132,7 @@ def write_segment(
     for index, (shot, (_, _, letters)) in enumerate(zip(clip.shots, shots, strict=True)):
         for place, letter in enumerate(letters):
             frames = np.arange(shot.frames.start, min(shot.frames.stop, speech.frames))
-            points = face_points(mouths[letter][frames], seed=100 * index + ord(letter))
+            points = face_points(mouths[letter][frames], seed=100 * index + ord(letter), yaw=yaw)
             points[..., 0] += 500 * place
             corners = np.concatenate([points[..., :2].min(axis=1), points[..., :2].max(axis=1)], axis=1)
             name = f"s{index}t{place}"

@@ -21,7 +21,7 @@ _LOW_HZ, _HIGH_HZ = 120.0, 3800.0  # below the 4 kHz of telephone sound, so that
 _PITCH_HZ = (70.0, 400.0)
 _FOLDS, _BLOCK_S = 4, 2
 _MIN_FRAMES = 20  # of each voice outside a fold, 0.8 s: with less there is no evidence
-_SHRINK = 0.2  # of the shared covariance towards its diagonal
+_SHRINK = 0.1  # of the shared covariance towards its diagonal
 _LIMIT = 4.0  # log odds of one frame
 
 

@@ -1,0 +1,165 @@
+"""The people stage on simulated faces over a real telephone conversation with reference turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dyconv.arrays import load_arrays
+from dyconv.records import Clip, Drop, DropReason, Key
+from dyconv.speech.turns import activity
+from dyconv.stages.base import check_contract
+from dyconv.stages.people import People
+from tests.speech_scenes import Speech, confusion, opening_of, telephone, write_segment
+
+TWO_SHOT = [(0.0, 30.0, "ab")]
+MIXED = [(0.0, 10.6, "ab"), (10.6, 14.56, "a"), (14.56, 18.04, "b"), (18.04, 21.72, "ab"), (21.72, 24.96, "b"),
+         (24.96, 27.52, "a"), (27.52, 30.0, "ab")]  # fmt: skip
+LISTENERS = [(0.0, 10.0, "ab"), (10.0, 14.6, "b"), (14.6, 18.0, "a"), (18.0, 21.6, "b"), (21.6, 30.0, "a")]
+
+
+@pytest.fixture(scope="module")
+def talk() -> Speech:
+    return telephone()
+
+
+@pytest.fixture(scope="module")
+def mouths(talk: Speech) -> dict[str, np.ndarray]:
+    """Mouths of `a` and `b` by their own turns, `s` still, `e` that moves with everything that is heard."""
+    everything = talk.spoken["a"] | talk.spoken["b"]
+    return {
+        "a": opening_of(talk.samples, talk.spoken["a"]),
+        "b": opening_of(talk.samples, talk.spoken["b"]),
+        "s": np.full(talk.frames, 0.01),
+        "e": opening_of(talk.samples, everything),
+    }
+
+
+def run(
+    folder: Path,
+    talk: Speech,
+    shots: Sequence[tuple[float, float, str]],
+    mouths: Mapping[str, np.ndarray],
+    *,
+    yaw: float = 0.0,
+    **fields: float,
+) -> Clip | Drop:
+    clip, files = write_segment(folder, talk, shots, mouths, yaw=yaw)
+    stage = People(**{"min_seen": 1, **fields})
+    stage.setup()
+    outputs = list(stage.process(clip, files))
+    check_contract(stage, clip, outputs)
+    if isinstance(outputs[0], Clip):
+        speech = load_arrays(files.path(outputs[0], Key.SPEECH))
+        assert set(speech) == {"vad", "p0", "p1", "unsure"}
+        for row in speech.values():
+            assert row.dtype == np.float32 and row.shape == (talk.frames,)
+            assert row.min() >= 0 and row.max() <= 1
+    return outputs[0]
+
+
+@pytest.mark.parametrize("shots", [TWO_SHOT, MIXED, LISTENERS], ids=["two-shot", "mixed", "listeners"])
+def test_speakers_are_right(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray], shots: list) -> None:
+    out = run(tmp_path, talk, shots, mouths, min_seen=2)
+    assert isinstance(out, Clip), out
+    wrong, missed = confusion(out, talk.spoken)
+    assert wrong <= 0.05 and missed <= 0.12
+    assert {person.identity for person in out.people} == {"a", "b"}
+    assert all(person.seen and person.heard for person in out.people)
+    by_identity = {person.identity: person.id for person in out.people}
+    assert all(track.person == by_identity[track.identity] for track in out.tracks)
+    for person in ("p0", "p1", None):
+        own = [turn.span for turn in out.turns if turn.person == person]
+        assert all(first.end <= second.start for first, second in pairwise(own))
+    assert all(0 <= turn.span.start < turn.span.end <= out.span.duration for turn in out.turns)
+
+
+def test_a_partner_who_is_only_heard(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    out = run(tmp_path / "one", talk, [(0.0, 30.0, "b")], mouths)
+    assert isinstance(out, Clip), out
+    assert [(p.identity, p.seen, p.heard) for p in out.people] == [("b", True, True), (None, False, True)]
+    wrong, missed = confusion(out, talk.spoken)
+    assert wrong <= 0.05 and missed <= 0.12
+    refused = run(tmp_path / "two", talk, [(0.0, 30.0, "b")], mouths, min_seen=2)
+    assert isinstance(refused, Drop) and refused.reason is DropReason.FACES_NOT_TWO
+    assert "expected 2" in refused.detail and "b for 30.0 s" in refused.detail
+
+
+def test_p0_is_seen_longest_and_leftmost_among_equals(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    left = run(tmp_path / "left", talk, [(0.0, 30.0, "ba")], mouths)
+    longest = run(tmp_path / "long", talk, [(0.0, 20.0, "ba"), (20.0, 30.0, "a")], mouths)
+    assert isinstance(left, Clip) and isinstance(longest, Clip)
+    assert left.person("p0").identity == "b" and longest.person("p0").identity == "a"
+
+
+def test_a_silent_third_face_is_no_obstacle(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    out = run(tmp_path, talk, [(0.0, 30.0, "sab")], mouths)
+    assert isinstance(out, Clip), out
+    assert {person.identity for person in out.people} == {"a", "b"}
+    assert [track.person for track in out.tracks].count(None) == 1
+    assert confusion(out, talk.spoken)[0] <= 0.05
+
+
+def test_three_who_talk_are_not_two(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    """The second speaker's turns are shared between two faces."""
+    late = np.arange(talk.frames) >= 18 * 25
+    three = dict(mouths, b=np.where(late, mouths["s"], mouths["b"]), c=np.where(late, mouths["b"], mouths["s"]))
+    out = run(tmp_path, talk, [(0.0, 30.0, "abc")], three)
+    assert isinstance(out, Drop) and out.reason is DropReason.NOT_DYADIC
+
+
+def test_a_voice_off_screen_beside_two_still_faces(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    out = run(tmp_path, talk, [(0.0, 30.0, "st")], {"s": mouths["s"], "t": mouths["s"]})
+    assert isinstance(out, Drop) and out.reason is DropReason.NOT_DYADIC
+    assert "somebody else" in out.detail
+
+
+def test_useless_lips_are_abstained_from(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    """Profiles: their still mesh proves nothing, so nobody is given the speech."""
+    out = run(tmp_path, talk, [(0.0, 30.0, "st")], {"s": mouths["s"], "t": mouths["s"]}, yaw=1.25)
+    assert isinstance(out, Drop) and out.reason is DropReason.ATTRIBUTION_UNSURE
+
+
+@pytest.mark.parametrize("letters", ["e", "es"])
+def test_one_voice_is_no_conversation(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray], letters: str) -> None:
+    out = run(tmp_path, talk, [(0.0, 30.0, letters)], mouths)
+    assert isinstance(out, Drop) and out.reason is DropReason.NOT_DYADIC
+    assert "one voice" in out.detail
+
+
+def test_one_voice_seen_now_and_then_still(tmp_path: Path, talk: Speech) -> None:
+    """A single speaker whose lips are missed for whole seconds: the voice shows that nobody else is there."""
+    own = talk.spoken["b"] & ~talk.spoken["a"]
+    keep = np.repeat(own, 640)
+    alone = Speech(np.where(keep, talk.samples[: len(keep)], 0.0).astype(np.float32), {"a": own})
+    gaps = (np.arange(talk.frames) // 50) % 2 == 1
+    mouth = np.where(gaps, 0.01, opening_of(talk.samples, own))
+    out = run(tmp_path, alone, [(0.0, 30.0, "b")], {"b": mouth})
+    assert isinstance(out, Drop) and out.reason in (DropReason.NOT_DYADIC, DropReason.ATTRIBUTION_UNSURE)
+
+
+def test_no_speech_and_no_face(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    silent = Speech(np.zeros_like(talk.samples), talk.spoken)
+    quiet = run(tmp_path / "quiet", silent, TWO_SHOT, mouths)
+    assert isinstance(quiet, Drop) and quiet.reason is DropReason.NOT_DYADIC
+    nobody = run(tmp_path / "nobody", talk, [(0.0, 30.0, "")], mouths)
+    assert isinstance(nobody, Drop) and nobody.reason is DropReason.FACES_NOT_TWO
+
+
+def test_same_input_same_bytes(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    first, second = (run(tmp_path / name, talk, TWO_SHOT, mouths) for name in "ab")
+    assert isinstance(first, Clip) and first == second
+
+
+def test_unsure_turns_belong_to_nobody(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    """A higher bar for confidence leaves more undecided and gives less away."""
+    low = run(tmp_path / "low", talk, MIXED, mouths, min_confidence=0.5, max_abstain=1.0)
+    high = run(tmp_path / "high", talk, MIXED, mouths, min_confidence=0.97, max_abstain=1.0)
+    assert isinstance(low, Clip) and isinstance(high, Clip)
+    given = [activity(out.turns, out.frames).any(axis=0).sum() for out in (low, high)]
+    assert given[1] < given[0]
+    assert any(turn.unsure and turn.person is None for turn in high.turns)
