@@ -1,13 +1,15 @@
 """Face detection with MediaPipe's two BlazeFace files, run directly on LiteRT.
 
-The short-range file (128 px) looks at the whole picture and finds faces from about a tenth of its width. The full-range
-one (192 px) finds faces from about 10 px of its input: it looks at overlapping square tiles as high as the picture,
-because a 720p picture squeezed to 192 px leaves a 64 px face 10 px wide.
+The short-range file (128 px) looks at the whole picture and finds the large faces. The full-range one (192 px) finds
+faces from about 10 px of its input: it looks at the whole picture, and at overlapping square tiles as high as the picture,
+because a 720p picture squeezed to 192 px leaves a 64 px face 10 px wide. Each is needed: a face between two tiles is whole
+in neither.
 Box decoding follows the anchor layout and the model cards that MediaPipe publishes with the files.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +41,15 @@ class MediaPipeFaceDetector:
         """Faces of one picture uint8 [H, W, 3], best score first."""
         height, width = image.shape[:2]
         whole = Square(width / 2, height / 2, max(width, height), 0.0)
-        found = self._run(self._short, self._short_anchors, image, whole)
-        for square in _tiles(width, height) or [whole]:
-            found += self._run(self._full, self._full_anchors, image, square)
-        return merge(found)
+        looks = [(self._short, self._short_anchors, whole), (self._full, self._full_anchors, whole)]
+        looks += [(self._full, self._full_anchors, tile) for tile in _tiles(width, height)]
+        found: list[Detection] = []
+        detail: list[float] = []
+        for network, anchors, square in looks:
+            faces = self._run(network, anchors, image, square)
+            found += faces
+            detail += [(network.size / square.side) ** 2] * len(faces)
+        return merge(found, detail)
 
     def _run(self, network: Network, anchors: np.ndarray, image: np.ndarray, square: Square) -> list[Detection]:
         size = network.size
@@ -97,20 +104,29 @@ def _cut_by_tile(box: np.ndarray, square: Square, shape: tuple[int, ...]) -> boo
     return bool(over)
 
 
-def merge(found: list[Detection]) -> list[Detection]:
-    """One detection a face: those that overlap are averaged with their scores as weights. Best score first."""
-    left = sorted(found, key=lambda face: (-face.score, *face.box.tolist()))
+def merge(found: Sequence[Detection], detail: Sequence[float] | None = None) -> list[Detection]:
+    """One detection a face: those that overlap are averaged, weighted by score and `detail`. Best score first.
+
+    Args:
+        detail: how finely the picture was seen for each detection: a coarse look finds a small face, and misplaces its box.
+    """
+    weights = detail or [1.0] * len(found)
+    order = sorted(range(len(found)), key=lambda index: (-found[index].score, *found[index].box.tolist()))
+    left = [found[index] for index in order]
+    fine = [weights[index] for index in order]
     faces = []
     while left:
         boxes = np.stack([face.box for face in left])
         same = _same_face(boxes[0], boxes)
         group = [face for face, joined in zip(left, same, strict=True) if joined]
-        weight = np.array([face.score for face in group], np.float32)
+        shares = [face.score * value for face, value, joined in zip(left, fine, same, strict=True) if joined]
+        weight = np.array(shares, np.float32)
         weight /= weight.sum()
         box = (np.stack([face.box for face in group]) * weight[:, None]).sum(0)
         with_points = [face.keypoints for face in group if face.keypoints is not None]
         points = (np.stack(with_points) * weight[:, None, None]).sum(0) if len(with_points) == len(group) else None
         faces.append(Detection(box.astype(np.float32), group[0].score, points))
+        fine = [value for value, joined in zip(fine, same, strict=True) if not joined]
         left = [face for face, joined in zip(left, same, strict=True) if not joined]
     return faces
 

@@ -173,33 +173,34 @@ class Follower:
         active = self._followed()
         if active and iou(box, np.stack([path.box for path in active])).max() > _SAME:
             return
-        waiting = [p for p in self._paths if not p.active and 0 < index - p.frames[-1] <= self._rules.max_gap]
-        gone = np.stack([path.box for path in waiting]) if waiting else np.zeros((0, 4))
-        pairs = match(distance(gone, box), _RESUME)
-        path = waiting[pairs[0][0]] if pairs else Path()
-        since = path.frames[-1] if pairs else -1
+        back = self._back(points, index)
+        found = [*back, (index, points, score)]
+        path = self._gone_before(found[0][0], face_box(found[0][1])) or Path()
         path.active = True
         path.looks += 1
-        back = self._back(points, since, index)
-        for frame, earlier, presence in reversed(back):
+        if not path.frames:
+            self._paths.append(path)
+        for frame, earlier, presence in back:
             path.add(frame, earlier, presence, False)
         path.add(index, points, score, True)
-        if not pairs:
-            self._paths.append(path)
         self._confirm(path, index, image, face)
 
-    def _back(self, points: np.ndarray, since: int, index: int) -> list[tuple[int, np.ndarray, float]]:
-        """The face in the frames before `index` and after `since`, latest first, as far as it is there and is nobody else."""
-        back = []
+    def _gone_before(self, frame: int, box: np.ndarray) -> Path | None:
+        """The face that was lost near `box` no longer than the longest gap before `frame`."""
+        gone = [p for p in self._paths if not p.active and 0 < frame - p.frames[-1] <= self._rules.max_gap + 1]
+        pairs = match(distance(np.stack([path.box for path in gone]), box[None]), _RESUME) if gone else []
+        return gone[pairs[0][0]] if pairs else None
+
+    def _back(self, points: np.ndarray, index: int) -> list[tuple[int, np.ndarray, float]]:
+        """The face in the frames just before `index`, in order, as far back as it is there and is nobody else."""
+        back: list[tuple[int, np.ndarray, float]] = []
         for frame, image in reversed(self._recent):
-            if frame <= since or frame >= index:
-                break
             found = self._landmarks(image, points, False)
             if found is None or self._taken(frame, face_box(found[0])):
                 break
             points = found[0]
             back.append((frame, points, found[1]))
-        return back
+        return back[::-1]
 
     def _taken(self, frame: int, box: np.ndarray) -> bool:
         for path in self._paths:
