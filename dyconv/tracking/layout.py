@@ -132,7 +132,7 @@ def picture(one: np.ndarray, other: np.ndarray, lines: Lines) -> str:
     shift = np.array([lines.left, lines.top] * 2)
     boxes = [box * lines.scale - shift for box in (one, other)]
     small, large = sorted(boxes, key=lambda box: float(np.prod(box[2:] - box[:2])))
-    if _rectangle(small, large, across | lines.faint[0], down | lines.faint[1]):
+    if _rectangle(small, large, across, down):
         return "pip"
     seam = max(_seam(edges, boxes, 0) for edges in (across, lines.faint[0]))
     seam = max(seam, *(_seam(edges.T, boxes, 1) for edges in (down, lines.faint[1])))
