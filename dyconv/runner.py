@@ -129,6 +129,7 @@ def run(
         try:
             driver.execute(backend, sources, begun, removed)
         finally:
+            sweep_scratch(store)  # of workers that died on the way
             summary = driver.finish(len(todo))
         if options.pack:
             _pack(store, recipe, console)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from typing import Any
 from dyconv.errors import StoreError
 from dyconv.records import Ref
 
+SCRATCH = ".scratch"  # below a local store's root: unfinished files, which a run sweeps when their process is gone
 _CHUNK = 1 << 20
 
 
@@ -30,6 +32,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def scratch_prefix() -> str:
+    """How names in a scratch folder begin, so that a sweep can tell whose they are: `<host>-<process>-`."""
+    return f"{socket.gethostname()}-{os.getpid()}-"
+
+
 def fsync_path(path: Path) -> None:
     """Force a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -39,10 +46,17 @@ def fsync_path(path: Path) -> None:
         os.close(handle)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a whole local file so that it is either absent, as before, or complete."""
+def write_atomic(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
+    """Write a whole local file so that it is either absent, as before, or complete.
+
+    Args:
+        scratch: folder on the same disk for the unfinished file; beside the file if not given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    prefix = f"{scratch_prefix()}{path.name}." if scratch is not None else f".{path.name}."
+    handle, temporary = tempfile.mkstemp(dir=scratch or path.parent, prefix=prefix, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -169,7 +183,7 @@ class Store:
             self._fs.makedirs(self._url(path).rsplit("/", 1)[0], exist_ok=True)
             self._fs.pipe_file(self._url(path), data)
         else:
-            write_atomic(Path(self._url(path)), data)
+            write_atomic(Path(self._url(path)), data, scratch=Path(self.root) / SCRATCH)
 
     def remove(self, path: str) -> None:
         """Remove an object or a folder with all that is in it; nothing happens where there is none."""

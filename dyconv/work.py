@@ -30,10 +30,9 @@ from dyconv.models.registry import weight_hashes
 from dyconv.recipe import Recipe
 from dyconv.records import Clip, Drop, DropReason, Source, dump
 from dyconv.stages.base import Files, Stage, check_contract
-from dyconv.store import Store
+from dyconv.store import SCRATCH, Store, scratch_prefix
 
 MAX_ATTEMPTS = 3  # worker deaths on one clip in one run, before the clip is given up
-SCRATCH = ".scratch"
 _STALE_S = 24 * 3600.0
 
 
@@ -364,7 +363,7 @@ def read_failed_clip(store: Store, folder: str) -> Clip:
 
 def new_scratch(store: Store) -> Path:
     """An empty folder for one execution, on the store's own disk where it has one, so that finished files are renamed."""
-    prefix = f"{socket.gethostname()}-{os.getpid()}-"
+    prefix = scratch_prefix()
     if store.remote:
         return Path(tempfile.mkdtemp(prefix=f"dyconv-{prefix}"))
     root = Path(store.root) / SCRATCH
@@ -377,14 +376,17 @@ def sweep_scratch(store: Store) -> None:
     root = Path(store.root) / SCRATCH
     if store.remote or not root.is_dir():
         return
-    for folder in root.iterdir():
-        host, _, rest = folder.name.rpartition("-")[0].rpartition("-")
-        if host == socket.gethostname() and rest.isdigit():
-            stale = not _alive(int(rest))
+    for item in root.iterdir():
+        host, _, rest = item.name.partition(f"{socket.gethostname()}-")
+        owner = rest.partition("-")[0]
+        if not host and owner.isdigit():
+            stale = not _alive(int(owner))
         else:
-            stale = time.time() - folder.stat().st_mtime > _STALE_S
-        if stale:
-            shutil.rmtree(folder, ignore_errors=True)
+            stale = time.time() - item.stat().st_mtime > _STALE_S
+        if stale and item.is_dir():
+            shutil.rmtree(item, ignore_errors=True)
+        elif stale:
+            item.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:
