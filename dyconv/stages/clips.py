@@ -159,9 +159,11 @@ def rebased(clip: Clip, part: Part, faces: dict[str, FaceArrays] | None, min_cov
     )
     seen = on_screen(child, min_coverage)
     people = tuple(_person(person, seen, turns) for person in clip.people)
-    layout = clip.layout
-    if layout == "alternating":  # of the segment; within one shot nothing alternates
-        layout = "single" if len(seen) == 1 else "two-shot"
+    layout = clip.layout  # of the segment, most of which may look different from this shot
+    if len(seen) == 1 and layout not in (None, "other"):
+        layout = "single"
+    elif layout == "alternating":
+        layout = "two-shot"
     return replace(child, people=people, layout=layout)
 
 
