@@ -126,7 +126,7 @@ def test_a_killed_actor_is_replaced_and_the_bytes_are_the_same(tmp_path: Path) -
     killed: list[int] = []
 
     def kill() -> None:
-        while len(list((out / "work" / "mark").rglob("done.json"))) < 3:
+        while len(list(out.glob("work/mark/*/*/done.json"))) < 3:
             time.sleep(0.02)
         for pid in actors():
             os.kill(pid, signal.SIGKILL)
