@@ -21,7 +21,7 @@ if [ ! -x .venv/bin/python ]; then
   "$python" -m venv .venv
 fi
 say "installing locked packages (about 7 GB unpacked, minutes on a first run)"
-.venv/bin/pip install --disable-pip-version-check --require-hashes -r requirements.lock ||
+.venv/bin/pip install --disable-pip-version-check --no-deps --require-hashes -r requirements.lock ||
   fail "pip could not install requirements.lock; its message is above. Behind a proxy or mirror, configure pip first (pip config)"
 .venv/bin/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --no-index -e .
 say "bringing the default models"

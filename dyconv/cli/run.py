@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +59,7 @@ def run_job(
     options = RunOptions(backend=backend, workers=workers, limit=limit, retry_failed=retry_failed, pack=pack)
     loaded = recipes.load(recipe)
     file = str(Path(recipe).absolute()) if recipes.is_file(recipe) else None
-    console = Console(stderr=True)
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)  # a log's tables are not squeezed
     try:
         return run_recipe(loaded, manifest, out, options, recipe_file=file, console=console).exit_code
     except KeyboardInterrupt:
