@@ -150,9 +150,7 @@ def check_libraries(libraries: dict[str, tuple[str, str]] = LIBRARIES) -> list[F
             absent.append((name, package, consequence))
     packages = " ".join(dict.fromkeys(package for _, package, _ in absent))
     hint = f"Debian/Ubuntu: sudo apt-get install -y {packages}"
-    findings += [
-        Finding(name, "warn", f"does not load: {consequence}", package, hint) for name, package, consequence in absent
-    ]
+    findings += [Finding(name, "warn", f"does not load: {consequence}", package, hint) for name, package, consequence in absent]
     return findings
 
 

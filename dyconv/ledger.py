@@ -122,19 +122,49 @@ def read_events(store: Store) -> Iterator[Event]:
     for name in store.list(FOLDER):
         if not name.endswith(".jsonl"):
             continue
-        lines = store.read_bytes(f"{FOLDER}/{name}").split(b"\n")
-        for number, line in enumerate(lines, 1):
-            if not line:
-                continue
+        for number, line in enumerate(_lines(store, f"{FOLDER}/{name}"), 1):
             try:
                 yield Event.from_json(json.loads(line))
             except (ValueError, TypeError, KeyError) as error:
-                if number == len(lines):
+                if not line.endswith(b"\n"):
                     break
                 raise StoreError(
                     f"line {number} of {FOLDER}/{name} in {store} is not an event: {error}",
                     hint="delete that file and run again: finished work is found by its fingerprints, nothing is redone",
                 ) from error
+
+
+def _lines(store: Store, path: str) -> Iterator[bytes]:
+    """Lines with their ends, one at a time where the store allows it."""
+    if store.remote:
+        yield from store.read_bytes(path).splitlines(keepends=True)
+        return
+    with store.local(path).open("rb") as file:
+        yield from file
+
+
+def stream_ledger(store: Store) -> Iterator[SourceLog]:
+    """The stories that `read_ledger` gives, each handed on after its last event: memory is that of the open ones.
+
+    The ledger is read twice, first to learn where each source's current story begins and ends.
+    """
+    begin: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for number, event in enumerate(read_events(store)):
+        last[event.source] = number
+        if event.state in (State.PENDING, State.REMOVED):
+            begin[event.source] = number
+    logs: dict[str, SourceLog] = {}
+    for number, event in enumerate(read_events(store)):
+        name = event.source
+        if name not in begin or number < begin[name]:
+            continue
+        if number == begin[name]:
+            logs[name] = SourceLog(name, event.fp, removed=event.state is State.REMOVED)
+        else:
+            logs[name].events.append(event)
+        if number == last.get(name) and not (log := logs.pop(name)).removed:
+            yield log
 
 
 def read_ledger(store: Store) -> dict[str, SourceLog]:

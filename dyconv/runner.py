@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from dyconv import __version__
 from dyconv.errors import TooManyFailures, UsageError
 from dyconv.funnel import MANIFEST, Funnel, funnel_table, make_funnel
-from dyconv.ledger import RUN_FILE, Event, LedgerWriter, RunLock, SourceLog, State, read_ledger
+from dyconv.ledger import RUN_FILE, Event, LedgerWriter, RunLock, SourceLog, State, stream_ledger
 from dyconv.manifest import BadRow, Row, read_manifest
 from dyconv.recipe import Recipe
 from dyconv.records import Clip, Source, dump, source_clip
@@ -115,17 +115,17 @@ def run(
         sweep_scratch(store)
         plan = make_plan(recipe, recipe_file)
         stories = {row.id: _story(row, plan) for row in rows}
-        logs = read_ledger(store)
-        todo = [row for row in rows if not _complete(logs.get(row.id), stories[row.id], options.retry_failed)]
+        before = {log.id: _Before(log.fp if log.complete else None, len(log.failed())) for log in stream_ledger(store)}
+        todo = [row for row in rows if not _complete(before.get(row.id), stories[row.id], options.retry_failed)]
         driver = _Driver(store, recipe, plan, options, console)
-        driver.tell_start(rows, todo, logs)
+        driver.tell_start(rows, todo, before)
         sources = [row for row in todo if not isinstance(row, BadRow)]
         backend = driver.backend() if sources else None  # refuses before anything is written
         _write_run(store, recipe, plan, manifest, options)
-        removed = sorted(logs.keys() - stories.keys())
+        removed = sorted(before.keys() - stories.keys())
         begun = [Event(row.id, row.id, State.PENDING, fp=stories[row.id]) for row in todo]
         begun += [_bad_row(row) for row in todo if isinstance(row, BadRow)]
-        del logs, stories
+        del before, stories
         try:
             driver.execute(backend, sources, begun, removed)
         finally:
@@ -142,8 +142,16 @@ def _story(row: Row, plan: Plan) -> str:
     return story_fingerprint(source_fingerprint(row), plan)
 
 
-def _complete(log: SourceLog | None, story: str, retry_failed: bool) -> bool:
-    return log is not None and log.fp == story and log.complete and not (retry_failed and log.failed())
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What earlier runs left of a source: the story it has completed, if it has, and how many of its items failed."""
+
+    story: str | None
+    failed: int
+
+
+def _complete(before: _Before | None, story: str, retry_failed: bool) -> bool:
+    return before is not None and before.story == story and not (retry_failed and before.failed)
 
 
 def _write_run(store: Store, recipe: Recipe, plan: Plan, manifest: Path, options: RunOptions) -> None:
@@ -198,9 +206,9 @@ class _Driver:
         if self.console is not None:
             self.console.print(text, highlight=False)
 
-    def tell_start(self, rows: list[Row], todo: list[Row], logs: dict[str, SourceLog]) -> None:
+    def tell_start(self, rows: list[Row], todo: list[Row], before: dict[str, _Before]) -> None:
         self.say(f"{len(rows)} sources, {len(rows) - len(todo)} finished before, {len(todo)} to do")
-        waiting = sum(len(logs[row.id].failed()) for row in rows if row.id in logs)
+        waiting = sum(before[row.id].failed for row in rows if row.id in before)
         if waiting and not self.options.retry_failed:
             self.say(f"{waiting} failed in an earlier run and are not tried again: add --retry-failed to do so")
 
@@ -287,8 +295,15 @@ class _Driver:
 
     def finish(self, executed: int) -> RunSummary:
         """Make the funnel of everything the ledger holds, write it, show it."""
-        logs = read_ledger(self.store)
-        funnel = make_funnel(logs.values(), {step.stage.name: step.level for step in self.plan.steps})
+        failed = 0
+
+        def counted() -> Iterator[SourceLog]:
+            nonlocal failed
+            for log in stream_ledger(self.store):
+                failed += len(log.failed())
+                yield log
+
+        funnel = make_funnel(counted(), {step.stage.name: step.level for step in self.plan.steps})
         data = json.dumps(funnel.to_json(), indent=2).encode() + b"\n"
         if executed or not self.store.exists(FUNNEL_FILE):
             self.store.write_bytes(FUNNEL_FILE, data)
@@ -298,7 +313,6 @@ class _Driver:
             for what, counts in (("sources", sources), ("clips", clips)):
                 parts = ", ".join(f"{counts[state]} {state}" for state in counts)
                 self.say(f"{what}: {parts or 'none'}")
-        failed = sum(len(log.failed()) for log in logs.values())
         return RunSummary(funnel, executed, failed)
 
 
@@ -309,7 +323,7 @@ def _bad_row(row: BadRow) -> Event:
 
 def kept_clips(store: Store) -> Iterator[Clip]:
     """The record of every kept clip of an output folder, by id."""
-    events = (event for log in read_ledger(store).values() for event in log.kept())
+    events = (event for log in stream_ledger(store) for event in log.kept())
     for event in sorted(events, key=lambda event: event.id):
         yield read_clip(store, event)
 

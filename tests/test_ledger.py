@@ -21,6 +21,7 @@ from dyconv.ledger import (
     read_events,
     read_ledger,
     source_standing,
+    stream_ledger,
 )
 from dyconv.store import Store
 
@@ -149,3 +150,18 @@ def test_a_second_driver_is_refused_and_a_killed_one_leaves_no_lock(tmp_path: Pa
         holder.wait()
     with RunLock(Store(tmp_path)):
         pass
+
+
+def test_stories_are_streamed_as_they_are_read(tmp_path: Path) -> None:
+    """Interleaved, repeated, removed and unfinished stories: one pass after the other gives what reading at once gives."""
+    store = Store(tmp_path)
+    with LedgerWriter(store) as ledger:
+        for name in ("a", "b", "c", "d"):
+            ledger.add([Event(name, name, State.PENDING, fp=f"{name}-old")])
+        for name in ("b", "a", "c"):
+            ledger.add([Event(name, name, State.FAILED, stage="fetch", reason="X")])
+        ledger.add([Event("c", "c", State.REMOVED), Event("a", "a", State.PENDING, fp="a-new")])
+        ledger.add([Event("d", "d", State.PASSED, stage="fetch"), Event("a", "a", State.KEPT, stage="fetch")])
+    streamed = {log.id: log for log in stream_ledger(store)}
+    assert streamed == read_ledger(store)
+    assert streamed.keys() == {"a", "b", "d"} and [event.state for event in streamed["a"].events] == [State.KEPT]
