@@ -58,6 +58,12 @@ class FaceArrays:
         part = slice(int(low), int(high))
         return FaceArrays(self.frames[part] - start, self.boxes[part], self.scores[part], self.landmarks[part])
 
+    def row_at(self, frame: int, reach: int = 2) -> int | None:
+        """Row of the face at `frame`; in a gap, of the next one within `reach` frames; None outside the track."""
+        row = int(np.searchsorted(self.frames, frame))
+        inside = row < len(self.frames) and self.frames[0] <= frame
+        return row if inside and self.frames[row] - frame <= reach else None
+
     def dense(self, frames: int) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks float32 [frames, 478, 3], linearly interpolated and held at the ends, and present bool [frames]."""
         present = np.zeros(frames, bool)

@@ -2,7 +2,7 @@
 
 Sources have variable frame rates, rotated pictures and start times other than zero. Their times are presentation
 timestamps, kept as `Fraction` seconds. After `normalize` there is one clock: 25 frames and 16,000 samples a second,
-which is exactly 640 samples a frame. No other module multiplies or divides by a rate.
+which is exactly 640 samples a frame. Both rates are written here and nowhere else.
 """
 
 from __future__ import annotations

@@ -417,3 +417,10 @@ def test_boxes_are_compared_as_they_should() -> None:
     assert distance(boxes[:1], np.array([[0, 0, 90, 90]], float))[0, 0] == np.inf
     assert match(np.array([[0.1, 0.2], [0.0, 9.0]]), 1.0) == [(0, 1), (1, 0)]
     assert match(np.zeros((0, 3)), 1.0) == []
+
+
+def test_a_face_is_only_drawn_inside_its_track() -> None:
+    frames = np.array([10, 11, 14], np.int32)
+    faces = FaceArrays(frames, np.zeros((3, 4), np.float32), np.ones(3, np.float32), np.zeros((3, 478, 3), np.float32))
+    assert [faces.row_at(frame) for frame in (9, 10, 11, 12, 13, 14, 15)] == [None, 0, 1, 2, 2, 2, None]
+    assert faces.row_at(12, reach=1) is None

@@ -12,7 +12,7 @@ from dyconv.faces import FaceArrays
 from dyconv.records import PERSONS, Clip, Key, Track
 from dyconv.report.look import NOBODY, OTHER_FACES, PERSON_COLOURS, VAD, bare, figure, person_colour
 from dyconv.report.view import ClipView, envelope, mouth_opening
-from dyconv.time import FPS
+from dyconv.time import FPS, frame_at, seconds
 
 WIDTH_PX = 1600
 FRAMES_SHOWN = 6
@@ -122,9 +122,9 @@ def _frames(
         axes.set_yticks([])
         axes.set_title(f"{time:.2f} s · {picture.shape[1]}x{picture.shape[0]}", fontsize=8, pad=3)
         for order, (track_id, track_faces) in enumerate(sorted(faces.items())):
-            near = np.searchsorted(track_faces.frames, int(time * FPS))
-            if near < len(track_faces) and track_faces.frames[near] - int(time * FPS) <= 2:
-                _face(axes, track_faces, int(near), *_name(clip, tracks.get(track_id), track_id, order, time))
+            row = track_faces.row_at(frame_at(seconds(time)))
+            if row is not None:
+                _face(axes, track_faces, row, *_name(clip, tracks.get(track_id), track_id, order, time))
 
 
 def _name(clip: Clip, track: Track | None, track_id: str, order: int, time: float) -> tuple[str, str, bool]:

@@ -16,7 +16,7 @@ from dyconv.report.look import PERSON_COLOURS
 from dyconv.report.numbers import Numbers, ended
 from dyconv.report.view import ClipView
 from dyconv.store import Store
-from dyconv.time import FPS
+from dyconv.time import frame_at, seconds
 
 KEPT_SHOWN = 12
 DROPPED_SHOWN = 12
@@ -88,15 +88,15 @@ def draw(picture: np.ndarray, view: ClipView, faces: dict[str, FaceArrays], time
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(13)
     tracks = {track.id: track for track in view.clip.tracks}
-    frame = int(time * FPS)
+    frame = frame_at(seconds(time))
     for name, found in sorted(faces.items()):
-        near = int(np.searchsorted(found.frames, frame))
-        if near == len(found) or found.frames[near] - frame > 2:
+        row = found.row_at(frame)
+        if row is None:
             continue
         track = tracks.get(name)
         person = track.person if track else None
         colour = PERSON_COLOURS.get(person or "", _OTHER)
-        box = [float(value) * scale for value in found.boxes[near]]
+        box = [float(value) * scale for value in found.boxes[row]]
         pen.rectangle(box, outline=colour, width=2)
         label = person or (track.identity if track else None) or name
         at = (box[0] + 1, max(box[1] - 17, 0))
