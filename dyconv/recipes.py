@@ -6,10 +6,11 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
-from dyconv.errors import UsageError
+from dyconv.errors import DyconvError, UsageError
 from dyconv.recipe import Recipe
 
 _PREFIX = "dyconv_recipe_"  # a recipe file may be called like a package: its module never is
@@ -63,8 +64,15 @@ def load_file(path: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, Exception) and not isinstance(error, DyconvError):
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            line = error.lineno if isinstance(error, SyntaxError) else where.lineno
+            raise UsageError(
+                f"recipe {found} cannot be read: line {line}: {type(error).__name__}: {error}",
+                hint=f"python {found} shows the whole traceback",
+            ) from error
         raise
     return module
 

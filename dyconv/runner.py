@@ -22,6 +22,7 @@ from dyconv.errors import TooManyFailures, UsageError
 from dyconv.funnel import MANIFEST, Funnel, funnel_table, make_funnel
 from dyconv.ledger import RUN_FILE, Event, LedgerWriter, RunLock, SourceLog, State, stream_ledger
 from dyconv.manifest import BadRow, Row, read_manifest
+from dyconv.models.registry import require
 from dyconv.recipe import Recipe
 from dyconv.records import Clip, Source, dump, source_clip
 from dyconv.store import Store, sha256_of
@@ -105,6 +106,7 @@ def run(
 
     Raises:
         UsageError: the recipe, manifest or options cannot be used.
+        ModelMissing: the weights of a stage's model are not here.
         ResourceError: a stage asks for more than there is.
         TooManyFailures: the share of failures passed the recipe's bound; what is finished stays.
     """
@@ -120,6 +122,9 @@ def run(
         driver = _Driver(store, recipe, plan, options, console)
         driver.tell_start(rows, todo, before)
         sources = [row for row in todo if not isinstance(row, BadRow)]
+        if sources:
+            for model in (name for stage in recipe.stages for name in stage.models()):
+                require(model)
         backend = driver.backend() if sources else None  # refuses before anything is written
         _write_run(store, recipe, plan, manifest, options)
         removed = sorted(before.keys() - stories.keys())

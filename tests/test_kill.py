@@ -39,8 +39,16 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes
 def start(folder: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
     argv = ["run", str(folder / "slow.py"), "--manifest", str(folder / "m.csv"), "--out", str(out), "--backend", "local"]
     return subprocess.Popen(
-        [sys.executable, "-m", "dyconv.cli", *argv, *more], stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "dyconv.cli", *argv, *more],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
+
+
+def heed_interrupts() -> None:
+    """A test run that a shell put into the background hands an ignored SIGINT on to its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def made(out: Path) -> dict[str, bytes]:

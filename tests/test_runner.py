@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dyconv.errors import DyconvError, ManifestError, ResourceError, TooManyFailures, UsageError
+from dyconv import recipes
+from dyconv.errors import DyconvError, ManifestError, ModelMissing, ResourceError, TooManyFailures, UsageError
 from dyconv.ledger import clip_standings, read_events, read_ledger, source_standing
 from dyconv.recipe import Recipe
 from dyconv.records import Key
@@ -321,3 +322,24 @@ def test_the_cost_of_a_run_with_nothing_to_do_is_small(tmp_path: Path) -> None:
     assert time.monotonic() - started < 20
     assert "1000 finished before, 0 to do" in done.stderr
     assert done.stdout.strip() == "[]", "a run with nothing to do loaded what it does not need"
+
+
+def test_a_broken_recipe_file_is_the_users_to_correct(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    for text, named in (
+        ("RECIPE = 1 +", "line 1: SyntaxError"),
+        ("\nimport no_such_module_here", "line 2: ModuleNotFoundError"),
+    ):
+        broken.write_text(text)
+        with pytest.raises(UsageError, match=named):
+            recipes.load(str(broken))
+
+
+def test_missing_weights_are_told_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYCONV_CACHE", str(tmp_path / "no-weights"))
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("id,url,licence\na,http://127.0.0.1:9/a.mp4,CC0-1.0\n")
+    with pytest.raises(ModelMissing, match="mediapipe_face") as caught:
+        run(recipes.load("demo"), manifest, str(tmp_path / "out"))
+    assert "dyconv models pull mediapipe_face" in str(caught.value)
+    assert not (tmp_path / "out" / "work").exists()

@@ -96,11 +96,11 @@ def weight_hashes(name: str) -> tuple[str, ...]:
     return tuple(hashes)
 
 
-def load(name: str) -> Any:
-    """Make the model. Checks every weight against its pinned hash first.
+def require(name: str) -> ModelSpec:
+    """The entry called `name`, if its weights are here (presence only).
 
     Raises:
-        ModelMissing: with the exact command that brings what is missing, or names the damaged file.
+        ModelMissing: with the exact command that brings what is missing.
     """
     spec = get(name)
     absent = missing(spec)
@@ -108,6 +108,16 @@ def load(name: str) -> Any:
         files = ", ".join(weight.path for weight in absent)
         how = f"dyconv models pull {name}" if all(weight.fetch for weight in absent) else _by_hand(absent)
         raise ModelMissing(f"model {name} needs {files} in {cache_dir()}", hint=f"run: {how}")
+    return spec
+
+
+def load(name: str) -> Any:
+    """Make the model. Checks every weight against its pinned hash first.
+
+    Raises:
+        ModelMissing: with the exact command that brings what is missing, or names the damaged file.
+    """
+    spec = require(name)
     paths = []
     for weight in spec.weights:
         path = weight_path(weight)
