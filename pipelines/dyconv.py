@@ -22,15 +22,16 @@ from dyconv.stages.tracks import Tracks
 RECIPE = Recipe(
     name="dyconv",
     about=(
-        "Face-to-face conversations of two people who are both seen, at 25 fps, with faces of at least 400 pixels. Clips are "
-        "single shots of 3 to 60 seconds. A clip in which a voice cannot be had alone is left out."
+        "Face-to-face conversations of two people who are both seen and speak in at least two rounds, at 25 fps, with faces "
+        "of at least 400 pixels. Clips are single shots of 3 to 60 seconds. A clip in which a voice "
+        "cannot be had alone is left out."
     ),
     stages=(
         Download(licences=OPEN_LICENCES, allow_local=True, max_height=2160, min_height=720),
         Scenes(max_segment_s=600.0),
         Normalize(max_height=2160),
         Tracks(detector="mediapipe_face", landmarker="mediapipe_mesh", identity="appearance", min_face_px=400.0),
-        People(vad="silero", active_speaker="lip_motion", min_seen=2, min_heard_s=3.0),
+        People(vad="silero", active_speaker="lip_motion", min_seen=2, min_heard_s=3.0, min_changes=3),
         Clips(min_clip_s=3.0, max_clip_s=60.0, people_seen=(2,), min_face_px=400.0, min_coverage=0.9),
         Separate(separator="turn_gate", max_bleed_db=-20.0, max_overlap_share=0.2),
         Crop(size=512, margin=1.5),

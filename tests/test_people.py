@@ -11,7 +11,7 @@ import pytest
 
 from dyconv.arrays import load_arrays
 from dyconv.records import Clip, Drop, DropReason, Key
-from dyconv.speech.turns import activity
+from dyconv.speech.turns import activity, speaker_changes
 from dyconv.stages.base import check_contract
 from dyconv.stages.people import People
 from tests.speech_scenes import Speech, confusion, opening_of, telephone, write_segment
@@ -102,6 +102,17 @@ def test_a_silent_third_face_is_no_obstacle(tmp_path: Path, talk: Speech, mouths
     assert {person.identity for person in out.people} == {"a", "b"}
     assert [track.person for track in out.tracks].count(None) == 1
     assert confusion(out, talk.spoken)[0] <= 0.05
+
+
+def test_too_few_rounds_are_no_conversation(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    """The sample has several rounds; nobody has fifty in half a minute."""
+    (tmp_path / "several").mkdir()
+    (tmp_path / "fifty").mkdir()
+    several = run(tmp_path / "several", talk, [(0.0, 30.0, "ab")], mouths, min_changes=3)
+    assert isinstance(several, Clip), several
+    fifty = run(tmp_path / "fifty", talk, [(0.0, 30.0, "ab")], mouths, min_changes=50)
+    assert isinstance(fifty, Drop) and fifty.reason is DropReason.NOT_DYADIC
+    assert fifty.detail == f"expected the floor to change 50 times, found {speaker_changes(several.turns)}"
 
 
 def test_three_who_talk_are_not_two(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:

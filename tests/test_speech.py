@@ -15,12 +15,13 @@ from dyconv.models import registry
 from dyconv.models.lip_motion import LipMotion, canonical
 from dyconv.models.silero import WINDOW, windows_to_frames
 from dyconv.models.turn_gate import TurnGate, gate
+from dyconv.records import Turn
 from dyconv.speech.attribute import TurnRules, attribute
 from dyconv.speech.bleed import FLOOR_DB, bleed_db
 from dyconv.speech.decode import Evidence, TurnModel
-from dyconv.speech.turns import activity, close_gaps, drop_short, runs
+from dyconv.speech.turns import activity, close_gaps, drop_short, runs, speaker_changes
 from dyconv.speech.voice import compare_voices, voice_features
-from dyconv.time import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from dyconv.time import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Span
 from tests.speech_scenes import Speech, face_points, opening_of, telephone
 
 masks = arrays(bool, st.integers(1, 60))
@@ -274,3 +275,10 @@ def test_lip_motion_on_real_heads(real_data: Path) -> None:
         odds = LipMotion().score(points, np.ones(len(images), bool), samples, speech)
         medians[label] = float(np.median(odds[speech >= 0.5]))
     assert medians["speaks"] > 1.0 > -1.0 > medians["silent"]
+
+
+def test_speaker_changes_know_the_answer() -> None:
+    order = ["p0", "p0", None, "p1", "p0", "p1", "p1"]
+    turns = [Turn(person, Span.of(start, start + 1), 1.0) for start, person in enumerate(order)]
+    assert speaker_changes(turns) == speaker_changes(turns[::-1]) == 3
+    assert speaker_changes(turns[:3]) == speaker_changes([]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -41,3 +42,9 @@ def activity(turns: Sequence[Turn], frames: int) -> np.ndarray:
             inside = turn.span.frames
             out[PERSONS.index(turn.person), max(inside.start, 0) : min(inside.stop, frames)] = 1.0
     return out
+
+
+def speaker_changes(turns: Sequence[Turn]) -> int:
+    """How often the floor passes from one of the two people to the other, by the starts of their turns."""
+    order = [turn.person for turn in sorted(turns, key=lambda turn: turn.span) if turn.person is not None]
+    return sum(before != after for before, after in pairwise(order))

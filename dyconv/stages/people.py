@@ -26,7 +26,7 @@ from dyconv.models.slots import ActiveSpeaker, Vad
 from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Track, Turn
 from dyconv.speech.attribute import SPEECH, Attribution, TurnRules, attribute, seconds_spoken
 from dyconv.speech.decode import Decoding, Evidence, TurnModel
-from dyconv.speech.turns import activity
+from dyconv.speech.turns import activity, speaker_changes
 from dyconv.speech.voice import voice_features
 from dyconv.stages.base import Files, Resources, Stage
 from dyconv.time import FPS, frame_samples
@@ -62,6 +62,7 @@ class People(Stage):
     min_seen: how many of the two must be seen somewhere in the segment, 1 or 2.
     min_seen_s: seconds on screen from which an identity counts as seen.
     min_heard_s: seconds of attributed speech from which a person counts as heard.
+    min_changes: how often the floor must pass from one to the other: 1 is question and answer, 3 is two rounds.
     max_others: share of all speech that may be by anybody who is not one of the two.
     max_abstain: share of all speech that may be left undecided.
     min_confidence: probability below which a stretch of speech is left undecided.
@@ -78,6 +79,7 @@ class People(Stage):
     min_seen: int = 2
     min_seen_s: float = 1.0
     min_heard_s: float = 1.0
+    min_changes: int = 1
     max_others: float = 0.15
     max_abstain: float = 0.35
     min_confidence: float = 0.8
@@ -172,6 +174,8 @@ class People(Stage):
         if min(heard) < self.min_heard_s:
             found = " and ".join(f"{seconds:.1f} s" for seconds in heard)
             return DropReason.NOT_DYADIC, f"one voice heard: expected {self.min_heard_s:g} s of each of two, found {found}"
+        if (changes := speaker_changes(turns)) < self.min_changes:
+            return DropReason.NOT_DYADIC, f"expected the floor to change {self.min_changes} times, found {changes}"
         return self._one_voice(evidence, attribution)
 
     def _one_voice(self, evidence: Evidence, attribution: Attribution) -> tuple[DropReason, str] | None:
