@@ -21,20 +21,6 @@ from dyconv.cli import guarded
 from dyconv.cli.run import Backend, Limit, Manifest, NoPack, Out, RetryFailed, Workers, run_job
 
 
-def build(
-    recipe: str,
-    manifest: Path,
-    out: str,
-    backend: str = "ray",
-    limit: int | None = None,
-    retry_failed: bool = False,
-    workers: int | None = None,
-    pack: bool = True,
-) -> int:
-    """Run the job and return its exit status (see `dyconv run --help`)."""
-    return run_job(recipe, manifest, out, backend, limit, retry_failed, workers, pack)
-
-
 def command(
     recipe: Annotated[str, typer.Option(help="a recipe's name or the path of a .py file")],
     manifest: Manifest,
@@ -46,7 +32,7 @@ def command(
     no_pack: NoPack = False,
 ) -> None:
     """Bring every source of a manifest to a named end, and write what is kept as shards (see `dyconv run --help`)."""
-    raise typer.Exit(build(recipe, manifest, out, backend, limit, retry_failed, workers, not no_pack))
+    raise typer.Exit(run_job(recipe, manifest, out, backend, limit, retry_failed, workers, not no_pack))
 
 
 def main() -> None:

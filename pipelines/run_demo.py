@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dyconv.cli import guarded
+from dyconv.cli.run import run_job
 from dyconv.errors import DyconvError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def main(
     with serve(media, port=port) as url:
         manifest = _manifest(out, f"{url}/conversation.mp4")
         console.print(f"[bold]building[/] {url}/conversation.mp4 with the recipe `demo` on {backend}")
-        code = _build(manifest, out, backend)
+        code = run_job("demo", manifest, str(out), backend)
     scores = _score(out, truth)
     _tell(console, out, scores)
     raise typer.Exit(code)
@@ -81,12 +82,6 @@ def _manifest(out: Path, url: str) -> Path:
     if not path.is_file() or path.read_text() != text:
         path.write_text(text)
     return path
-
-
-def _build(manifest: Path, out: Path, backend: str) -> int:
-    from pipelines.build import build
-
-    return build(recipe="demo", manifest=manifest, out=str(out), backend=backend)
 
 
 def _score(out: Path, truth: Path) -> dict[str, object]:

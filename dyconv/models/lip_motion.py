@@ -19,7 +19,6 @@ from dyconv.time import FPS
 # Mesh points that speech leaves alone: forehead, temples, eye corners, nose bridge.
 RIGID = (10, 67, 297, 54, 284, 127, 356, 33, 133, 362, 263, 168, 6, 197, 195, 151, 9, 8)
 _UPPER_LIP, _LOWER_LIP = (13, 82, 312, 81, 311), (14, 87, 317, 178, 402)  # inner lip, above and below, in pairs
-_CORNERS = (61, 291)
 _EYES = (33, 263)
 _CHIN, _NOSE = 152, 1
 _LAGS = range(-3, 4)  # frames by which the picture may lag behind the sound

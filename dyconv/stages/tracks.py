@@ -95,8 +95,7 @@ class Tracks(Stage):
 
     def _shots(self, clip: Clip, frames: int) -> list[tuple[int, int]]:
         """First and end frame of each shot; the whole clip where no shots are known."""
-        spans = [(span.frames.start, min(span.frames.stop, frames)) for span in clip.shots] or [(0, frames)]
-        return [(start, stop) for start, stop in spans]
+        return [(span.frames.start, min(span.frames.stop, frames)) for span in clip.shots] or [(0, frames)]
 
     def _follow(self, video: Path, shots: list[tuple[int, int]]) -> tuple[list[tuple[int, FacePath]], dict[int, Lines]]:
         """Paths with their shot, and the lines of each shot, from one pass over the video."""
