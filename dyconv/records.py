@@ -28,6 +28,9 @@ class Key(StrEnum):
     INFO = "info.json"  # what the host said of it
     VIDEO = "video.mp4"  # 25 fps CFR, display-oriented, square pixels, no sound; IDR frame at each shot's start
     MIX = "mix.flac"  # mono 16 kHz 16-bit PCM of everything heard; sample 0 belongs to frame 0
+    CHANNELS = "channels.flac"  # two-channel 16 kHz, as long as MIX: only where a source may have one person a channel
+    CLEAN = "clean.flac"  # mono 16 kHz, as long as MIX: the speech of everybody, without music and noise
+    ENROLMENT = "enrolment.flac"  # two channels, 16 kHz: some seconds of p0 alone and of p1 alone, from the whole segment
     FACES = "faces.npz"  # boxes and landmarks of each track: see dyconv.models.faces.FaceArrays
     SPEECH = "speech.npz"  # per frame VAD and speaking evidence: see dyconv.stages.people
     P0_VOICE = "p0.voice.flac"  # mono 16 kHz: this person alone, as long as MIX

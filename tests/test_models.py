@@ -31,6 +31,8 @@ PROTOCOLS: dict[str, Any] = {
     "face_identity": slots.FaceIdentity,
     "vad": slots.Vad,
     "active_speaker": slots.ActiveSpeaker,
+    "diarizer": slots.Diarizer,
+    "enhancer": slots.Enhancer,
     "separator": slots.Separator,
     "motion_encoder": slots.MotionEncoder,
 }
@@ -40,6 +42,8 @@ METHODS = {
     "face_identity": "embed",
     "vad": "speech",
     "active_speaker": "score",
+    "diarizer": "diarize",
+    "enhancer": "speech",
     "separator": "separate",
     "motion_encoder": "encode",
 }
@@ -121,6 +125,7 @@ def test_missing_weights_name_the_command(spec: ModelSpec, tmp_path: Path, monke
 @each_model
 def test_damaged_weights_are_refused(spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYCONV_CACHE", str(tmp_path))
+    monkeypatch.setattr(registry, "_PACKAGED", tmp_path / "packaged")
     if not spec.weights:
         pytest.skip("nothing to damage")
     for weight in spec.weights:
@@ -164,8 +169,13 @@ def _vad(model: Any) -> None:
 
 def _speaker(model: Any) -> None:
     points = np.repeat(mesh_of(astronaut())[0][None], 50, 0)
-    score = model.score(points, np.ones(50, bool), np.zeros(640 * 50, np.float32), np.zeros(50, np.float32))
+    thumbs = np.repeat(model.thumb(astronaut(), np.array([175, 74, 275, 173], np.float32), points[0])[None], 50, 0)
+    assert thumbs.dtype == np.uint8 and thumbs.shape == (50, model.thumb_px, model.thumb_px)
+    track = slots.FaceTrack(points, np.ones(50, bool), thumbs if model.thumb_px else None)
+    silence, quiet = np.zeros(640 * 50, np.float32), np.zeros(50, np.float32)
+    score = model.score(track, silence, quiet)
     assert score.shape == (50,) and score.dtype == np.float32 and np.isfinite(score).all()
+    assert model.offset(track, silence, quiet) is None, "no speech, so nothing to compare"
 
 
 def _separator(model: Any) -> None:
@@ -174,6 +184,17 @@ def _separator(model: Any) -> None:
     activity[0, :25], activity[1, 25:] = 1, 1
     voices = model.separate(mix, activity)
     assert voices.shape == (2, len(mix)) and voices.dtype == np.float32 and model.method
+
+
+def _diarizer(model: Any) -> None:
+    nobody = model.diarize(np.zeros(640 * 75, np.float32))
+    assert nobody.activity.shape == (0, 75) and len(nobody.embeddings) == 0
+
+
+def _enhancer(model: Any) -> None:
+    mix = np.random.default_rng(0).normal(0, 0.1, 640 * 50).astype(np.float32)
+    speech = model.speech(mix)
+    assert speech.shape == mix.shape and speech.dtype == np.float32 and np.isfinite(speech).all() and model.method
 
 
 def _motion(model: Any) -> None:
@@ -188,6 +209,8 @@ CALLS = {
     "face_identity": _identity,
     "vad": _vad,
     "active_speaker": _speaker,
+    "diarizer": _diarizer,
+    "enhancer": _enhancer,
     "separator": _separator,
     "motion_encoder": _motion,
 }

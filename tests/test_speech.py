@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from dyconv.models import registry
 from dyconv.models.lip_motion import LipMotion, canonical
 from dyconv.models.silero import WINDOW, windows_to_frames
+from dyconv.models.slots import FaceTrack
 from dyconv.models.turn_gate import TurnGate, gate
 from dyconv.records import Turn
 from dyconv.speech.attribute import TurnRules, attribute
@@ -82,23 +83,24 @@ class TestLipMotion:
         alone = talk.spoken["b"] & ~talk.spoken["a"]
         for name, sign in (("b", 1), ("a", -1)):
             opening = opening_of(talk.samples, talk.spoken[name])
-            odds = LipMotion().score(face_points(opening, 1), present, talk.samples, speech)
+            odds = LipMotion().score(FaceTrack(face_points(opening, 1), present), talk.samples, speech)
             assert (sign * odds[alone] > 0).mean() > 0.85
 
     def test_absent_and_short_tracks_say_nothing(self, talk: Speech) -> None:
         points = face_points(np.full(50, 0.02), 3)
         speech = np.ones(50, np.float32)
         present = np.zeros(50, bool)
-        assert not LipMotion().score(points, present, talk.samples[: 50 * 640], speech).any()
+        assert not LipMotion().score(FaceTrack(points, present), talk.samples[: 50 * 640], speech).any()
         present[:30] = True
-        odds = LipMotion().score(points, present, talk.samples[: 50 * 640], speech)
+        odds = LipMotion().score(FaceTrack(points, present), talk.samples[: 50 * 640], speech)
         assert odds.dtype == np.float32 and odds[:30].any() and not odds[30:].any()
 
     def test_still_lips_of_a_profile_say_nothing(self, talk: Speech) -> None:
         speech = np.ones(100, np.float32)
-        args = np.ones(100, bool), talk.samples[: 100 * 640], speech
-        assert LipMotion().score(face_points(np.full(100, 0.02), 3), *args).max() < -2
-        assert not LipMotion().score(face_points(np.full(100, 0.02), 3, yaw=1.25), *args).any()
+        args = talk.samples[: 100 * 640], speech
+        ahead, aside = (FaceTrack(face_points(np.full(100, 0.02), 3, yaw=yaw), np.ones(100, bool)) for yaw in (0.0, 1.25))
+        assert LipMotion().score(ahead, *args).max() < -2
+        assert not LipMotion().score(aside, *args).any()
 
 
 class TestDecoder:
@@ -272,7 +274,7 @@ def test_lip_motion_on_real_heads(real_data: Path) -> None:
         face = detector.detect(images[0])[0]
         points = np.stack([mesh.landmarks(image, face.box, face.keypoints)[0] for image in images])
         speech = vad.speech(samples)
-        odds = LipMotion().score(points, np.ones(len(images), bool), samples, speech)
+        odds = LipMotion().score(FaceTrack(points, np.ones(len(images), bool)), samples, speech)
         medians[label] = float(np.median(odds[speech >= 0.5]))
     assert medians["speaks"] > 1.0 > -1.0 > medians["silent"]
 

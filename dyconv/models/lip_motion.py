@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dyconv.models.slots import AvOffset, FaceTrack
 from dyconv.speech.voice import loudness
 from dyconv.time import FPS
 
@@ -35,8 +36,19 @@ _WEIGHTS, _OFFSET = (2.1, 3.3, -2.9, 2.0), 9.4
 class LipMotion:
     """Log odds per frame that a face speaks what is heard, from its mesh alone. No weights, no picture."""
 
-    def score(self, landmarks: np.ndarray, present: np.ndarray, samples: np.ndarray, speech: np.ndarray) -> np.ndarray:
+    thumb_px = 0
+
+    def thumb(self, image: np.ndarray, box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """Empty uint8 [0, 0]: it does not look at pictures."""
+        return np.zeros((0, 0), np.uint8)
+
+    def offset(self, track: FaceTrack, samples: np.ndarray, speech: np.ndarray) -> AvOffset | None:
+        """None: the correlation of one opening with loudness is too loose to tell a shift from chance."""
+        return None
+
+    def score(self, track: FaceTrack, samples: np.ndarray, speech: np.ndarray) -> np.ndarray:
         """See `dyconv.models.slots.ActiveSpeaker`. Within -4 to 4; 0 where the face is absent."""
+        landmarks, present = track.landmarks, track.present
         if int(present.sum()) < _MIN_FRAMES:
             return np.zeros(len(present), np.float32)
         columns = features(landmarks, present, samples, speech)

@@ -17,6 +17,8 @@ from typing import Any
 from dyconv.errors import ModelMissing, UsageError
 from dyconv.store import sha256_of
 
+_PACKAGED = Path(__file__).resolve().parent.parent / "weights"
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -28,6 +30,7 @@ class Weight:
         origin: for a person: where it comes from.
         fetch: `module:function` called as function(weight, target) by `dyconv models pull`; None if only by hand.
         member: for a wheel or archive: the file inside it.
+        packaged: it is part of this project: `path` is below `dyconv/weights`, and nothing is to be fetched.
     """
 
     path: str
@@ -35,6 +38,7 @@ class Weight:
     origin: str
     fetch: str | None = None
     member: str | None = None
+    packaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def cache_dir() -> Path:
 
 
 def weight_path(weight: Weight) -> Path:
-    return cache_dir() / weight.path
+    return (_PACKAGED if weight.packaged else cache_dir()) / weight.path
 
 
 def missing(spec: ModelSpec) -> list[Weight]:

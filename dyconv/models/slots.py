@@ -13,7 +13,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-SLOTS = ("face_detector", "face_landmarker", "face_identity", "vad", "active_speaker", "separator", "motion_encoder")
+SLOTS = (
+    *("face_detector", "face_landmarker", "face_identity"),
+    *("vad", "active_speaker", "diarizer", "enhancer", "separator"),
+    "motion_encoder",
+)
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,85 @@ class Vad(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face through one shot, as an active speaker model wants it.
+
+    Attributes:
+        landmarks: float32 [T, 478, 3], any value where absent.
+        present: bool [T], where the face was found.
+        thumbs: uint8 [T, S, S], what the model's own `thumb` made of each frame, zeros where absent; None for a model
+            that does not look at pictures.
+    """
+
+    landmarks: np.ndarray
+    present: np.ndarray
+    thumbs: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class AvOffset:
+    """By how many 25 fps frames the sound is later than the lips (negative: earlier), and how sure that is, 0 to 1.
+
+    A confidence near 0 says that no shift makes sound and lips fit: another voice, a dub, or lips that do not move.
+    """
+
+    frames: float
+    confidence: float
+
+
 @runtime_checkable
 class ActiveSpeaker(Protocol):
-    def score(self, landmarks: np.ndarray, present: np.ndarray, samples: np.ndarray, speech: np.ndarray) -> np.ndarray:
+    thumb_px: int  # side S of the pictures it looks at; 0: it looks at landmarks only
+
+    def thumb(self, image: np.ndarray, box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """Grey uint8 [S, S] of one face: picture uint8 [H, W, 3], box float32 [4], mesh float32 [478, 3], in its pixels."""
+        ...
+
+    def score(self, track: FaceTrack, samples: np.ndarray, speech: np.ndarray) -> np.ndarray:
         """How well a face goes with the sound.
 
         Args:
-            landmarks: float32 [T, 478, 3] of one track, any value where absent.
-            present: bool [T], where the face was found.
+            track: T frames of one face.
             samples: mono 16 kHz float32 [T * 640] of the same frames.
             speech: float32 [T], VAD probability.
 
         Returns:
-            float32 [T], log odds that this face is the one speaking; 0 where nothing is known.
+            float32 [T], log odds that this face is one that speaks; 0 where nothing is known.
         """
+        ...
+
+    def offset(self, track: FaceTrack, samples: np.ndarray, speech: np.ndarray) -> AvOffset | None:
+        """Shift of the sound against these lips within +-15 frames; None where there is too little speech to tell."""
+        ...
+
+
+@dataclass(frozen=True)
+class Diarization:
+    """Who is heard when, by voice alone.
+
+    Attributes:
+        activity: float32 [S, T], 0 to 1, one row a voice, one column a 25 fps frame; several may be 1 at once.
+        embeddings: float32 [S, D], L2-normalised, of each voice.
+    """
+
+    activity: np.ndarray
+    embeddings: np.ndarray
+
+
+@runtime_checkable
+class Diarizer(Protocol):
+    def diarize(self, samples: np.ndarray, *, min_speakers: int = 1, max_speakers: int | None = None) -> Diarization:
+        """Voices in mono 16 kHz float32 [N], the one heard longest first; no rows where nobody speaks."""
+        ...
+
+
+@runtime_checkable
+class Enhancer(Protocol):
+    method: str  # written to the record
+
+    def speech(self, mix: np.ndarray) -> np.ndarray:
+        """The speech of everybody, float32 [N], in mono 16 kHz float32 [N]; the rest is what is left of the mix."""
         ...
 
 
@@ -82,8 +151,18 @@ class ActiveSpeaker(Protocol):
 class Separator(Protocol):
     method: str  # written to the record, so that a reader knows how a voice was made
 
-    def separate(self, mix: np.ndarray, activity: np.ndarray) -> np.ndarray:
-        """Voices float32 [P, N] of mono 16 kHz `mix` [N], given who speaks when, float32 [P, T] in 0 to 1."""
+    def separate(self, mix: np.ndarray, activity: np.ndarray, enrolment: Sequence[np.ndarray] = ()) -> np.ndarray:
+        """Each voice alone.
+
+        Args:
+            mix: mono 16 kHz float32 [N].
+            activity: who speaks when, float32 [P, T] in 0 to 1.
+            enrolment: for each of the P people some seconds of nobody but them, mono 16 kHz, from anywhere in the source;
+                empty arrays, or nothing at all, where there are none.
+
+        Returns:
+            float32 [P, N]. What is in none of the voices is the rest: voices and rest sum to the mix.
+        """
         ...
 
 

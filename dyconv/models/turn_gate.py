@@ -7,6 +7,8 @@ nobody is in neither voice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dyconv.speech.turns import runs
@@ -20,7 +22,7 @@ class TurnGate:
 
     method = "turn_gate: the mix gated by attributed turns, 15 ms fades; both voices are the mix in overlap"
 
-    def separate(self, mix: np.ndarray, activity: np.ndarray) -> np.ndarray:
+    def separate(self, mix: np.ndarray, activity: np.ndarray, enrolment: Sequence[np.ndarray] = ()) -> np.ndarray:
         """Voices float32 [P, N] of mono 16 kHz `mix` [N] and activity [P, T] in 0 to 1 (from 0.5 on a person speaks).
 
         A fade lies outside the turn where nobody else speaks there, so that onsets are whole, and inside it where the

@@ -15,7 +15,7 @@ import numpy as np
 
 from dyconv.arrays import load_arrays, save_arrays
 from dyconv.faces import FaceArrays, load_faces, save_faces
-from dyconv.media.audio import read_audio, write_audio
+from dyconv.media.audio import read_channels, write_audio
 from dyconv.media.video import cut_video
 from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Track, Turn
 from dyconv.stages.base import Files, Stage
@@ -23,6 +23,7 @@ from dyconv.stages.scenes import TRANSITIONS
 from dyconv.time import FPS, Span, frame_samples, frame_time
 
 _PAUSE_WINDOW_S = 3.0  # a split may come this much before the limit, to fall into a pause
+_SOUNDS = (Key.MIX, Key.CLEAN, Key.CHANNELS)  # cut along with the picture
 _CALM_FRAMES = 5  # frames of quiet that make a good place to split
 
 
@@ -53,8 +54,8 @@ class Clips(Stage):
 
     name: ClassVar[str] = "clips"
     needs: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.MIX})
-    gives: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.MIX, Key.FACES, Key.SPEECH})
-    optional: ClassVar[frozenset[Key]] = frozenset({Key.FACES, Key.SPEECH})
+    optional: ClassVar[frozenset[Key]] = frozenset({Key.CLEAN, Key.CHANNELS, Key.ENROLMENT, Key.FACES, Key.SPEECH})
+    gives: ClassVar[frozenset[Key]] = optional | {Key.VIDEO, Key.MIX}
     splits: ClassVar[bool] = True
 
     min_clip_s: float = 3.0
@@ -98,11 +99,14 @@ class Clips(Stage):
         faces: dict[str, FaceArrays] | None,
         speech: dict[str, np.ndarray] | None,
     ) -> Clip:
-        video, mix = files.new(child, Key.VIDEO), files.new(child, Key.MIX)
+        video = files.new(child, Key.VIDEO)
         cut_video(files.path(clip, Key.VIDEO), video, part.start, part.stop)
-        samples = read_audio(files.path(clip, Key.MIX), frame_samples(part.start), frame_samples(part.stop))
-        write_audio(mix, samples)
-        new: list[tuple[Key, Path]] = [(Key.VIDEO, video), (Key.MIX, mix)]
+        new: list[tuple[Key, Path]] = [(Key.VIDEO, video)]
+        for key in _SOUNDS:
+            if key in clip.assets:
+                new.append((key, files.new(child, key)))
+                samples = read_channels(files.path(clip, key), frame_samples(part.start), frame_samples(part.stop))
+                write_audio(new[-1][1], samples)
         if faces is not None:
             new.append((Key.FACES, files.new(child, Key.FACES)))
             kept = {track.id for track in child.tracks}
@@ -110,6 +114,8 @@ class Clips(Stage):
         if speech is not None:
             new.append((Key.SPEECH, files.new(child, Key.SPEECH)))
             save_arrays(new[-1][1], {name: array[part.start : part.stop] for name, array in speech.items()})
+        if Key.ENROLMENT in clip.assets:  # of the whole segment, for all of its clips
+            child = replace(child, assets={**child.assets, Key.ENROLMENT: clip.assets[Key.ENROLMENT]})
         return files.add(child, *new)
 
 

@@ -22,7 +22,7 @@ from dyconv.arrays import save_arrays
 from dyconv.faces import FaceArrays, load_faces
 from dyconv.media.audio import read_audio
 from dyconv.models import registry
-from dyconv.models.slots import ActiveSpeaker, Vad
+from dyconv.models.slots import ActiveSpeaker, FaceTrack, Vad
 from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Track, Turn
 from dyconv.speech.attribute import SPEECH, Attribution, TurnRules, attribute, seconds_spoken
 from dyconv.speech.decode import Decoding, Evidence, TurnModel
@@ -132,7 +132,7 @@ class People(Stage):
                 face = arrays[track.id].between(track.start, part.stop)
                 landmarks, present = face.dense(part.stop - track.start)
                 samples = mix[frame_samples(track.start) : frame_samples(part.stop)]
-                odds = self._lips.score(landmarks, present, samples, speech[part])
+                odds = self._lips.score(FaceTrack(landmarks, present), samples, speech[part])
                 lips[part] = np.where(present, odds, lips[part])
                 seen[part] |= present
                 left.append(face.boxes[:, 0])
