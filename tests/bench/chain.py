@@ -17,7 +17,7 @@ WORKERS = 2
 def measure(folder: Path, *, sources: int = 2) -> dict[str, Any]:
     """Run the `demo` recipe over `sources` copies of the conversation with two processes, models loaded from scratch."""
     media = folder / "media"
-    seconds = _compose(media)
+    seconds = compose(media)
     manifest = folder / "manifest.csv"
     url = (media / "conversation.mp4").absolute().as_uri()
     copies = []
@@ -45,7 +45,7 @@ def measure(folder: Path, *, sources: int = 2) -> dict[str, Any]:
     }
 
 
-def _compose(media: Path) -> float:
+def compose(media: Path) -> float:
     """The demo's conversation without its cuts: both people side by side all the time. Gives its length in seconds."""
     from dyconv.media.source import probe
     from dyconv.synth.render import Shot, render

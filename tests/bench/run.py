@@ -1,6 +1,6 @@
 """`make bench`: speed ratios and their accuracy, measured in one run. Not a test: nothing fails on a slow machine.
 
-python -m tests.bench.run --out out/bench.json [--only cuts,chain,memory,rerun,help] [--full]
+python -m tests.bench.run --out out/bench.json [--only cuts,chain,speech,memory,rerun,help] [--full]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import typer
 from dyconv import __version__
 
 SCHEMA = 1  # of the JSON: numbers of another one are not mixed in
-PARTS = ("cuts", "chain", "memory", "rerun", "help")
+PARTS = ("cuts", "chain", "speech", "memory", "rerun", "help")
 
 
 def main(
@@ -57,13 +57,14 @@ def main(
 
 
 def _measure(part: str, folder: Path, *, full: bool, repeats: int) -> dict[str, Any]:
-    from tests.bench import chain, cutting, driver
+    from tests.bench import chain, cutting, driver, speech
 
-    for name in ("ours-0", "out") if part in ("cuts", "chain") else ():
+    for name in ("ours-0", "out") if part in ("cuts", "chain", "speech") else ():
         shutil.rmtree(folder / part / name, ignore_errors=True)
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "cuts": lambda: cutting.measure(folder / "cuts", repeats=repeats),
         "chain": lambda: chain.measure(folder / "chain"),
+        "speech": lambda: speech.measure(folder / "speech"),
         "memory": lambda: driver.memory(folder / "driver", full=full),
         "rerun": lambda: driver.rerun(folder / "driver"),
         "help": driver.command_help,
@@ -98,6 +99,12 @@ def rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         spent = f"{chain['media_s']:.0f} s in {chain['wall_s']:.1f} s, {chain['cpu_s']:.0f} s of processor"
         found = f"{chain['x_real_time']:.2f} x real time ({spent})"
         out.append(("whole default chain, 720p two-shot, 2 processes", found, f">= {chain['wanted_x_real_time']} x"))
+    if speech := results.get("speech"):
+        spent = f"{speech['media_s']:.0f} s in {speech['wall_s']:.1f} s, {speech['cpu_s']:.0f} s of processor"
+        found = f"{speech['x_real_time']:.2f} x real time ({spent})"
+        out.append(("people + separate, 720p two-shot, 2 processes", found, f">= {speech['wanted_x_real_time']} x"))
+        peaks = ", ".join(f"{length} {peak:.0f} MB" for length, peak in speech["peak_mb"].items())
+        out.append(("memory of people + separate, peak", peaks, "flat"))
     if memory := results.get("memory"):
         peaks = ", ".join(f"{int(count):,} clips {peak:.0f} MB" for count, peak in memory["peak_mb"].items())
         out.append(("driver memory, peak", f"{peaks} ({memory['kb_per_clip']:.1f} KB a clip)", "flat"))
