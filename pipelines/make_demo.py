@@ -64,8 +64,8 @@ def _done(out: Path) -> bool:
 
 def conversation() -> Conversation:
     """What the demo shows and lets hear, not yet rendered."""
-    mix = read_sound(_packaged("pyannote.audio", "sample/sample.wav"))
-    turns = _turns(_packaged("pyannote.audio", "sample/sample.rttm").read_text())
+    mix = read_sound(packaged("pyannote.audio", "sample/sample.wav"))
+    turns = reference_turns(packaged("pyannote.audio", "sample/sample.rttm").read_text())
     frames = sum(1 for _ in range(0, len(mix), SAMPLE_RATE // FPS))
     own = {person: _gated(mix, turns, person) for person in PEOPLE.values()}
     faces = _faces()
@@ -77,7 +77,7 @@ def conversation() -> Conversation:
     return Conversation(figures, mix, turns, _shots(frames), "cuts", WIDTH, HEIGHT, fps)
 
 
-def _packaged(package: str, path: str) -> Path:
+def packaged(package: str, path: str) -> Path:
     """A data file that an installed package brings along, found without importing the package's heavy parts."""
     spec = find_spec(package)
     for root in (spec.submodule_search_locations or []) if spec else []:
@@ -88,7 +88,7 @@ def _packaged(package: str, path: str) -> Path:
     )
 
 
-def _turns(rttm: str) -> tuple[TruthTurn, ...]:
+def reference_turns(rttm: str) -> tuple[TruthTurn, ...]:
     """Turns of an RTTM: SPEAKER <file> <channel> <start> <duration> <NA> <NA> <name> ..."""
     rows = [line.split() for line in rttm.splitlines() if line.startswith("SPEAKER")]
     spans = [(PEOPLE[row[7]], seconds(row[3]), seconds(row[4])) for row in rows]
@@ -109,8 +109,8 @@ def _faces() -> dict[str, Portrait]:
     from dyconv.models.registry import load
 
     detector, landmarker = load("mediapipe_face"), load("mediapipe_mesh")
-    astronaut = read_picture(_packaged("skimage", "data/astronaut.png"))
-    group = read_picture(_packaged("insightface", "data/images/t1.jpg"))
+    astronaut = read_picture(packaged("skimage", "data/astronaut.png"))
+    group = read_picture(packaged("insightface", "data/images/t1.jpg"))
     x0, y0, x1, y1 = FRIEND
     return {
         "a": portrait(astronaut, detector, landmarker, "the astronaut"),

@@ -44,6 +44,7 @@ HELD_OUT_OFFSETS = (
 )
 _ALSO_OUT = ("msdwild__11", "msdwild__3", "msdwild__9")  # listeners beside held-out speakers
 _EVERY = 5  # each fifth speaker of speechocean762 is held out
+_SOUND_EVERY = 10  # so is each tenth sound of every package
 
 # Debian packages (main): music and noises under free licences, and spoken prompts in five languages.
 MUSIC = ("wesnoth-1.16-music", "hyperrogue-music", "supertuxkart-data", "colobot-common-sounds")
@@ -112,7 +113,8 @@ def fetch_packages(folder: Path) -> None:
         package.unlink()
 
 
-def sounds(folder: Path, packages: tuple[str, ...]) -> Iterator[Path]:
-    """Sound files of unpacked packages, in order."""
+def sounds(folder: Path, packages: tuple[str, ...], *, held_out: bool = False) -> Iterator[Path]:
+    """Sound files of unpacked packages, in order, either those held out or those to train on."""
     for name in packages:
-        yield from sorted(path for path in (folder / name).rglob("*") if path.suffix in _SOUNDS)
+        found = sorted(path for path in (folder / name).rglob("*") if path.suffix in _SOUNDS)
+        yield from (path for index, path in enumerate(found) if (index % _SOUND_EVERY == 0) == held_out)

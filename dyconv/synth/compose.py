@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,22 @@ class Options:
             raise UsageError(f"no sound format {self.sound!r}", hint=f"sound formats: {', '.join(SOUNDS)}")
 
 
+class Cabinet:
+    """The face models, and clips that have been decoded."""
+
+    def __init__(self) -> None:
+        self._clips: dict[tuple[Path, Fraction, int], Footage] = {}
+
+    @cached_property
+    def models(self) -> tuple[Any, Any]:
+        return load("mediapipe_face"), load("mediapipe_mesh")
+
+    def footage(self, path: Path, fps: Fraction, height: int) -> Footage:
+        if (path, fps, height) not in self._clips:
+            self._clips[path, fps, height] = read_footage(path, fps, height, *self.models)
+        return self._clips[path, fps, height]
+
+
 def compose(a: PersonInput, b: PersonInput, out: Path, options: Options | None = None) -> Path:
     """Compose a conversation of `a` and `b` into the folder `out`; gives the path of its truth.json.
 
@@ -101,10 +118,26 @@ def compose(a: PersonInput, b: PersonInput, out: Path, options: Options | None =
         ModelMissing: if the face models are not in the cache.
     """
     options = options or Options()
+    return render(arrange(a, b, options), out, sound=options.sound)
+
+
+def arrange(a: PersonInput, b: PersonInput, options: Options, cabinet: Cabinet | None = None) -> Conversation:
+    """The conversation that `compose` draws, for callers that change its sound or draw several of the same people.
+
+    Args:
+        cabinet: clips and models that stay loaded from one conversation to the next.
+
+    Raises:
+        UsageError, ModelMissing: as `compose`.
+    """
     options.check()
     inputs = dict(zip(PEOPLE, (a, b), strict=True))
-    models = load("mediapipe_face"), load("mediapipe_mesh")
-    clips = _clips(inputs, options, models)
+    cabinet = cabinet or Cabinet()
+    clips = {
+        person: cabinet.footage(given.picture, options.fps, options.height)
+        for person, given in inputs.items()
+        if is_clip(given.picture)
+    }
     voices, pieces = _voices(inputs, clips, options)
     frames = _frames(pieces, options)
     samples = round(frames / options.fps * SAMPLE_RATE)
@@ -121,8 +154,8 @@ def compose(a: PersonInput, b: PersonInput, out: Path, options: Options | None =
         if clip := clips.get(person):
             figures[person] = ClipFigure(clip, reel(plan, person, pieces[person], clip, options.fps, frames))
         else:
-            figures[person] = _photo(person, given, heard, frames, options, models)
-    conversation = Conversation(
+            figures[person] = _photo(person, given, heard, frames, options, cabinet)
+    return Conversation(
         figures=figures,
         mix=mix,
         voices={person: heard[person] * scale for person in PEOPLE},
@@ -133,16 +166,6 @@ def compose(a: PersonInput, b: PersonInput, out: Path, options: Options | None =
         height=options.height,
         fps=options.fps,
     )
-    return render(conversation, out, sound=options.sound)
-
-
-def _clips(inputs: dict[str, PersonInput], options: Options, models: tuple[Any, Any]) -> dict[str, Footage]:
-    """Those of the two who are given as a video, decoded."""
-    return {
-        person: read_footage(given.picture, options.fps, options.height, *models)
-        for person, given in inputs.items()
-        if is_clip(given.picture)
-    }
 
 
 def _voices(
@@ -189,9 +212,9 @@ def _mix(heard: dict[str, np.ndarray], plan: list[schedule.Placed], options: Opt
 
 
 def _photo(
-    person: str, given: PersonInput, heard: dict[str, np.ndarray], frames: int, options: Options, models: tuple[Any, Any]
+    person: str, given: PersonInput, heard: dict[str, np.ndarray], frames: int, options: Options, cabinet: Cabinet
 ) -> Figure:
-    face = portrait(read_picture(given.picture), *models, str(given.picture))
+    face = portrait(read_picture(given.picture), *cabinet.models, str(given.picture))
     others = np.sum([voice for name, voice in heard.items() if name != person], axis=0)
     motion = animate(heard[person], others, options.fps, frames, options.seed, PEOPLE.index(person))
     return PhotoFigure(face, motion)

@@ -26,7 +26,7 @@ from dyconv.synth.sound import Stretch
 from dyconv.time import SAMPLE_RATE
 
 _FADE = 5  # frames
-_ROLL = 8  # frames of the clip shown before and after an utterance, so that lips open and close in time
+_ROLL = 8  # frames of the clip shown before and after an utterance at most, so that lips open and close in time
 _EVERY = 5  # the mesh is found on every so many frames, and goes straight between them
 _LONGEST_S = 120
 _QUIET_S = 0.6
@@ -136,12 +136,20 @@ def reel(plan: Sequence[Placed], person: str, speech: Sequence[Stretch], footage
         offset = round(item.piece.start / SAMPLE_RATE * fps) - begins[number]
         before = ends[number - 1] if number else 0
         after = begins[number + 1] if number + 1 < len(said) else frames
-        low = max(begins[number] - _ROLL, (begins[number] + before) // 2, -offset, 0)
-        high = min(ends[number] + _ROLL, (ends[number] + after) // 2, last - offset + 1, frames)
+        lead, trail = (int(gap / SAMPLE_RATE * fps / 2) for gap in _pauses(item.piece, speech))
+        low = max(begins[number] - min(_ROLL, lead), (begins[number] + before) // 2, -offset, 0)
+        high = min(ends[number] + min(_ROLL, trail), (ends[number] + after) // 2, last - offset + 1, frames)
         if low < high:
             index[low:high] = np.arange(low, high) + offset
     _fill(index, _quiet(speech, footage, fps))
     return _faded(np.clip(index, 0, last))
+
+
+def _pauses(piece: Stretch, speech: Sequence[Stretch]) -> tuple[int, int]:
+    """Samples of silence in the clip before and after a piece of its speech."""
+    before = max((min(other.stop, piece.start) for other in speech if other.start < piece.start), default=0)
+    after = min((max(other.start, piece.stop) for other in speech if other.stop > piece.stop), default=None)
+    return piece.start - before, 2 * _ROLL * SAMPLE_RATE if after is None else after - piece.stop
 
 
 def _quiet(speech: Sequence[Stretch], footage: Footage, fps: Fraction) -> np.ndarray:

@@ -19,6 +19,7 @@ _HOP = SAMPLE_RATE // 100  # 10 ms
 _FLOOR_DB = 32.0  # quieter than this below the loudest twentieth is not speech
 _MIN_SPEECH_S = 0.16
 _MIN_PAUSE_S = 0.3  # shorter pauses belong to the utterance
+_LONGEST_S = 6.0  # a longer utterance is parted where it is quietest
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def level_db(samples: np.ndarray) -> np.ndarray:
 def utterances(samples: np.ndarray, name: str = "the voice") -> list[Stretch]:
     """Where a clean single voice speaks, by its level; pauses under 0.3 s are part of an utterance.
 
+    Utterances of more than 6 s are parted at their quietest moments, so that somebody who never pauses can take turns.
+
     Raises:
         UsageError: if it never does.
     """
@@ -93,13 +96,25 @@ def utterances(samples: np.ndarray, name: str = "the voice") -> list[Stretch]:
         else:
             found.append([int(index), int(index) + 1])
     pieces = [
-        Stretch(max(0, start - 3) * _HOP, min((stop + 3) * _HOP, len(samples)))
+        Stretch(max(0, low - 3 * (low == start)) * _HOP, min((high + 3 * (high == stop)) * _HOP, len(samples)))
         for start, stop in found
         if stop - start >= _MIN_SPEECH_S * 100
+        for low, high in _parted(level, start, stop)
     ]
     if not pieces:
         raise UsageError(f"no speech found in {name}", hint="give a recording in which this person speaks")
     return pieces
+
+
+def _parted(level: np.ndarray, start: int, stop: int) -> list[tuple[int, int]]:
+    """An utterance `[start, stop)` of 10 ms steps in parts of at most `_LONGEST_S`, none shorter than a fifth of that."""
+    longest = int(_LONGEST_S * 100)
+    if stop - start <= longest:
+        return [(start, stop)]
+    margin = longest // 5
+    calm = np.convolve(level[start + margin : stop - margin], np.ones(5) / 5, mode="same")
+    middle = start + margin + int(calm.argmin())
+    return [*_parted(level, start, middle), *_parted(level, middle, stop)]
 
 
 def leveled(samples: np.ndarray, pieces: list[Stretch]) -> np.ndarray:
