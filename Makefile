@@ -6,9 +6,10 @@ STAMP := .venv/.installed
 export PYANNOTE_METRICS_ENABLED := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup models demo test lint bench lock clean
+.PHONY: help setup models demo quality test lint bench lock clean
 help:
 	@echo "make demo    compose a conversation with known truth, build a dataset from it, score it"
+	@echo "make quality how right it is, on people no model saw (out/quality.json, out/quality.md)"
 	@echo "make test    lint, types and tests"
 	@echo "make bench   speed ratios, measured in one run (out/bench.json)"
 	@echo "make setup   only the environment and the default models"
@@ -23,6 +24,9 @@ setup: $(STAMP)
 
 demo: $(STAMP)
 	@$(PY) -m pipelines.run_demo --out out/demo
+
+quality: $(STAMP)
+	@$(PY) -m pipelines.quality --out out/quality
 
 test: $(STAMP) lint
 	@$(PY) -m pytest

@@ -32,20 +32,20 @@ from dyconv.score_metrics import (
     face_scores,
     identity_map,
     match,
-    mean,
     overlap_s,
-    si_sdr_db,
     speaker_scores,
     unattributed_share,
 )
-from dyconv.speech.bleed import bleed_db
+from dyconv.score_voices import Voice, places, swaps, voice_scores
+from dyconv.speech.turns import activity
 from dyconv.stages.scenes import TRANSITIONS
 from dyconv.store import Store
-from dyconv.time import frame_at, sample_at, seconds
+from dyconv.time import FPS, frame_at, sample_at, seconds
 from dyconv.truth import Truth
 from dyconv.work import read_clip, read_done, work_folder
 
 OFF_SCREEN = "(off screen)"
+LIPS_OFFSET = "people.av_offset_frames"
 NO_CUTS = {"cut_precision": None, "cut_recall": None, "cut_error_s_p95": None}
 
 
@@ -68,6 +68,7 @@ def score(store: Store, truth: Truth, folder: Path, source: str | None = None) -
         **build.speakers(),
         **build.voices(folder),
         "av_offset_s": build.av_offset_s(),
+        "av_offset_frames": build.av_offset_frames(),
         "kept_hours": round(float(sum((clip.span.duration for clip in build.kept), Fraction(0)) / 3600), 6),
         "dropped": build.dropped(),
     }
@@ -243,35 +244,28 @@ class Build:
         spans = [(float(clip.span.start), float(clip.span.end)) for clip in segments]
         return {**speaker_scores(self._spoken, found, spans), "abstain_rate": unattributed_share(self._spoken, found)}
 
-    def voices(self, folder: Path) -> dict[str, float | None]:
-        """Means over both voices, each over all clips that have it, one after the other."""
-        nothing: dict[str, float | None] = {"si_sdr_db": None, "si_sdr_improvement_db": None, "bleed_db": None}
+    def voices(self, folder: Path) -> dict[str, float | int | None]:
+        """Measures on the voices of all clips that have them (see `score_voices`)."""
         clips = self.passed("separate")
-        if not self.truth.voices or not clips:
-            return nothing
         names = {clip.id: self._people(clip) for clip in self.passed("people")}
-        parts = [part for clip in clips for part in self._clip_voices(clip, names.get(clip.parent or "", {}), folder)]
-        direct, gained, bleed = [], [], []
-        for person in self.truth.voices:
-            own = [part for part in parts if part.person == person]
-            if not own:
-                continue
-            true, estimate, mix = (
-                np.concatenate([getattr(part, name) for part in own]) for name in ("true", "estimate", "mix")
-            )
-            after, before = si_sdr_db(true, estimate), si_sdr_db(true, mix)
-            direct.append(after)
-            gained.append(None if after is None or before is None else after - before)
-            partner, alone = (np.concatenate([getattr(part, name) for part in own]) for name in ("partner", "partner_only"))
-            bleed.append(bleed_db(estimate, partner, alone))
-        return {"si_sdr_db": mean(direct), "si_sdr_improvement_db": mean(gained), "bleed_db": mean(bleed)}
+        known = bool(self.truth.voices)
+        parts: list[Voice] = []
+        swapped: list[int] = []
+        for clip in clips:
+            own = names.get(clip.parent or "", {})
+            parts += self._clip_voices(clip, own, folder)
+            if set(own) == set(PERSONS):
+                swapped.append(swaps(self._places(clip, own, folder)))
+        told = bool(self.truth.turns) and bool(swapped)
+        return {**voice_scores(parts, known=known), "speaker_swaps": sum(swapped) if told else None}
 
     def _clip_voices(self, clip: Clip, names: dict[str, str], folder: Path) -> Iterator[Voice]:
         """Each voice of a clip beside the truth of the same stretch."""
         mix = read_audio(self.store.local(clip.assets[Key.MIX].path))
+        known = self.truth.voices
         for person in PERSONS:
             true_person = names.get(person)
-            if true_person is None or true_person not in self.truth.voices or Key.of(person, "voice") not in clip.assets:
+            if true_person is None or (known and true_person not in known) or Key.of(person, "voice") not in clip.assets:
                 continue
             partners = [other for other in self.truth.people if other != true_person]
             partner = sum((self._true_voice(other, clip, folder) for other in partners), np.zeros(len(mix), np.float32))
@@ -280,9 +274,24 @@ class Build:
                 true=self._true_voice(true_person, clip, folder),
                 estimate=read_audio(self.store.local(clip.assets[Key.of(person, "voice")].path)),
                 mix=mix,
-                partner=partner,
-                partner_only=self._only(partners, clip),
+                partner=partner if known else mix,
+                partner_only=(self._heard(partners, clip) & ~self._heard(None, clip, but=partners)).astype(float),
+                both=(self._heard(partners, clip) & self._heard([true_person], clip)).astype(float),
             )
+
+    def _places(self, clip: Clip, names: dict[str, str], folder: Path) -> np.ndarray:
+        """Signed seconds of evidence that p0 and p1 of a clip are who they should be, in order of time.
+
+        By the voices where the truth has them, else by the turns where one of the two speaks alone.
+        """
+        people = [names[person] for person in PERSONS]
+        if set(people) <= set(self.truth.voices) and Key.P0_VOICE in clip.assets:
+            estimates = [read_audio(self.store.local(clip.assets[Key.of(person, "voice")].path)) for person in PERSONS]
+            return places(estimates, [self._true_voice(person, clip, folder) for person in people])
+        given = activity(clip.turns, clip.frames) > 0
+        spoken = np.array([self._heard([person], clip) for person in people])
+        alone = (spoken.sum(axis=0) == 1) & (given.sum(axis=0) == 1)
+        return np.where((given == spoken).all(axis=0), 1.0, -1.0)[alone] / FPS
 
     def _true_voice(self, person: str, clip: Clip, folder: Path) -> np.ndarray:
         """The truth's voice float32 [frames * 640] over a clip; its first sample is the media's start."""
@@ -303,15 +312,23 @@ class Build:
         out[max(-begin, 0) : max(-begin, 0) + len(part)] = part
         return out
 
-    def _only(self, partners: Sequence[str], clip: Clip) -> np.ndarray:
-        """Per frame of a clip, 1 where of all voices of the truth only the partner's is heard."""
-        middles = float(clip.span.start) + (np.arange(clip.frames) + 0.5) / 25
-        heard, others = np.zeros(clip.frames, bool), np.zeros(clip.frames, bool)
+    def _heard(self, people: Sequence[str] | None, clip: Clip, but: Sequence[str] = ()) -> np.ndarray:
+        """Bool [frames] of a clip: where the truth has a turn of one of these people (None: of anybody `but` those)."""
+        middles = float(clip.span.start) + (np.arange(clip.frames) + 0.5) / FPS
+        heard = np.zeros(clip.frames, bool)
         for turn in self._spoken:
-            inside = (middles >= turn.start) & (middles < turn.end)
-            heard |= inside & (turn.label in partners)
-            others |= inside & (turn.label not in partners)
-        return (heard & ~others).astype(float)
+            if turn.label not in but and (people is None or turn.label in people):
+                heard |= (middles >= turn.start) & (middles < turn.end)
+        return heard
+
+    def av_offset_frames(self) -> float | None:
+        """Sound against lips in 25 fps frames, the source's own offset included, as `people` measured it; the largest.
+
+        Segments that `people` dropped count too: being shifted may be why.
+        """
+        measured = [_clip(outcome).measures.get(LIPS_OFFSET) for outcome in outcomes(self.store, self.log, "people")]
+        found = [value for value in measured if isinstance(value, float)]
+        return max(found, key=abs) if found else None
 
     def av_offset_s(self) -> float | None:
         """The largest offset of a kept clip, measured here; of what was written where nothing was kept, as recorded."""
@@ -330,18 +347,6 @@ class Build:
                 measured = recorded
             found += [] if measured is None else [measured]
         return max(found, key=abs) if found else None
-
-
-@dataclass(frozen=True)
-class Voice:
-    """One voice of one clip. Samples float32 [N] at 16 kHz; `partner_only` float [N / 640]."""
-
-    person: str
-    true: np.ndarray
-    estimate: np.ndarray
-    mix: np.ndarray
-    partner: np.ndarray
-    partner_only: np.ndarray
 
 
 def _ends_in_transition(clip: Clip) -> bool:

@@ -39,6 +39,7 @@ from dyconv.score_metrics import (
     unattributed_share,
 )
 from dyconv.score_sync import SyncMeter
+from dyconv.score_voices import gained_in_overlap, places, swaps
 from dyconv.stages.base import Files, Stage
 from dyconv.stages.normalize import Normalize
 from dyconv.store import Store
@@ -318,6 +319,7 @@ class Whole(Stage):
 @dataclass(frozen=True)
 class Part(Stage):
     leak: float = 0.0  # amplitude of the partner in each voice
+    exchange: bool = False  # the two voices change places in the second half
     name: ClassVar[str] = "separate"
     needs: ClassVar[frozenset[Key]] = frozenset({Key.MIX, Key.SPEECH})
     gives: ClassVar[frozenset[Key]] = frozenset({Key.P0_VOICE, Key.P1_VOICE})
@@ -325,7 +327,10 @@ class Part(Stage):
     def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
         for person, own, other in zip(PERSONS, "ba", "ab", strict=True):
             path = files.new(clip, Key.of(person, "voice"))
-            write_audio(path, part_of(tone(own) + self.leak * tone(other), clip))
+            voice = tone(own) + self.leak * tone(other)
+            if self.exchange:
+                voice[4 * SAMPLE_RATE :] = tone(other)[4 * SAMPLE_RATE :]
+            write_audio(path, part_of(voice, clip))
             clip = files.add(clip, (Key.of(person, "voice"), path))
         yield clip
 
@@ -365,8 +370,11 @@ def test_a_perfect_build(tmp_path: Path) -> None:
         "der": pytest.approx(0.0),
         "speaker_confusion": pytest.approx(0.0),
         "abstain_rate": pytest.approx(0.0),
+        "si_sdr_improvement_overlap_db": None,  # nobody overlaps
         "bleed_db": -100.0,
+        "speaker_swaps": 0,
         "av_offset_s": -0.012,
+        "av_offset_frames": None,  # nobody measured it
         "kept_hours": round(8 / 3600, 6),
         "dropped": {},
     }
@@ -405,6 +413,48 @@ def test_bleed(tmp_path: Path) -> None:
     assert found["si_sdr_db"] == pytest.approx(20.0, abs=0.1)
 
 
+def test_voices_that_change_places(tmp_path: Path) -> None:
+    found = scored(tmp_path, Part(exchange=True))
+    assert found["speaker_swaps"] == 1 and found["speaker_confusion"] == pytest.approx(0.0)  # the turns are right
+
+
+def test_without_true_voices_the_mix_is_the_partner(tmp_path: Path) -> None:
+    store, truth = made(tmp_path, Part(leak=0.1))
+    found = score(store, replace(TRUTH, voices={}), truth.parent)
+    assert found["bleed_db"] == pytest.approx(-20.0, abs=0.1) and found["speaker_swaps"] == 0
+    assert found["si_sdr_db"] is None and found["si_sdr_improvement_overlap_db"] is None
+
+
+def test_swaps_are_lasting_changes() -> None:
+    assert swaps(np.ones(50)) == swaps(-np.ones(50)) == 0  # exchanged throughout is confusion, not a swap
+    assert swaps(np.repeat([1.0, -1.0], 10)) == 1
+    assert swaps(np.repeat([1.0, -1.0, 1.0], 10)) == 2
+    assert swaps(np.repeat([1.0, -1.0, 1.0], [10, 2, 10])) == 0  # a backchannel in the wrong track
+    assert swaps(np.zeros(9)) == 0
+
+
+def test_places_follow_the_voices_and_not_their_level() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 8 * 6400)).astype(np.float32) * 0.1
+    own = places([0.2 * first, 3 * second + 0.1 * first], [first, second])
+    assert own.sum() == pytest.approx(8 * 0.4) and (own > 0).all()
+    assert (places([second, first], [first, second]) < 0).all()
+    assert not places([first + second, first + second], [first, second]).any()  # undecided
+    assert not places([np.zeros_like(first)] * 2, [first, second]).any()  # neither
+
+
+def test_gain_in_overlap_looks_nowhere_else() -> None:
+    rng = np.random.default_rng(0)
+    true, other = rng.normal(size=(2, 50 * 640))
+    both = np.repeat([0.0, 1.0, 0.0], [20, 20, 10])
+    inside = np.repeat(both > 0, 640)
+    mix = true + other
+    estimate = np.where(inside, true + 0.1 * other, other)
+    assert gained_in_overlap(true, estimate, mix, both) == pytest.approx(20.0, abs=0.2)
+    assert gained_in_overlap(true, np.zeros_like(true), mix, both) == -30.0
+    assert gained_in_overlap(true, estimate, mix, np.repeat([0.0, 1.0, 0.0], [20, 5, 25])) is None  # too short
+
+
 def test_nothing_where_the_truth_says_nothing(tmp_path: Path) -> None:
     store, truth = made(tmp_path)
     bare = Truth(media="talk.mp4", duration=9.5, layout="cuts", people=("a", "b"))
@@ -421,8 +471,9 @@ def test_command(tmp_path: Path) -> None:
     found = json.loads(result.output)
     assert list(found) == [
         *("cut_precision", "cut_recall", "cut_error_s_p95", "face_recall", "identity_switches", "face_iou_mean"),
-        *("der", "speaker_confusion", "abstain_rate", "si_sdr_db", "si_sdr_improvement_db", "bleed_db"),
-        *("av_offset_s", "kept_hours", "dropped"),
+        *("der", "speaker_confusion", "abstain_rate"),
+        *("si_sdr_db", "si_sdr_improvement_db", "si_sdr_improvement_overlap_db", "bleed_db", "speaker_swaps"),
+        *("av_offset_s", "av_offset_frames", "kept_hours", "dropped"),
     ]
     assert json.loads((Path(store.root) / "score.json").read_text()) == found
     with pytest.raises(UsageError, match="no source 'other'"):

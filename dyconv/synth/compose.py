@@ -35,10 +35,12 @@ class PersonInput:
     Attributes:
         picture: photograph or clip.
         voice: sound file; for a clip, replaces the clip's own sound and is in time with its picture.
+        until: seconds of a clip that are used; None: all, at most two minutes.
     """
 
     picture: Path
     voice: Path | None = None
+    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,16 @@ class Cabinet:
     """The face models, and clips that have been decoded."""
 
     def __init__(self) -> None:
-        self._clips: dict[tuple[Path, Fraction, int], Footage] = {}
+        self._clips: dict[tuple[PersonInput, Fraction, int], Footage] = {}
 
     @cached_property
     def models(self) -> tuple[Any, Any]:
         return load("mediapipe_face"), load("mediapipe_mesh")
 
-    def footage(self, path: Path, fps: Fraction, height: int) -> Footage:
-        if (path, fps, height) not in self._clips:
-            self._clips[path, fps, height] = read_footage(path, fps, height, *self.models)
-        return self._clips[path, fps, height]
+    def footage(self, given: PersonInput, fps: Fraction, height: int) -> Footage:
+        if (given, fps, height) not in self._clips:
+            self._clips[given, fps, height] = read_footage(given.picture, fps, height, *self.models, given.until)
+        return self._clips[given, fps, height]
 
 
 def compose(a: PersonInput, b: PersonInput, out: Path, options: Options | None = None) -> Path:
@@ -134,7 +136,7 @@ def arrange(a: PersonInput, b: PersonInput, options: Options, cabinet: Cabinet |
     inputs = dict(zip(PEOPLE, (a, b), strict=True))
     cabinet = cabinet or Cabinet()
     clips = {
-        person: cabinet.footage(given.picture, options.fps, options.height)
+        person: cabinet.footage(given, options.fps, options.height)
         for person, given in inputs.items()
         if is_clip(given.picture)
     }

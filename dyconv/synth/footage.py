@@ -72,8 +72,15 @@ def is_clip(path: Path) -> bool:
     return True
 
 
-def read_footage(path: Path, fps: Fraction, height: int, detector: FaceDetector, landmarker: FaceLandmarker) -> Footage:
-    """Decode a clip (at most its first two minutes) and find its one face.
+def read_footage(
+    path: Path,
+    fps: Fraction,
+    height: int,
+    detector: FaceDetector,
+    landmarker: FaceLandmarker,
+    until: float | None = None,
+) -> Footage:
+    """Decode a clip (its first `until` seconds, at most two minutes) and find its one face.
 
     Raises:
         UsageError: if it does not decode, or its face is not there all the time.
@@ -84,9 +91,12 @@ def read_footage(path: Path, fps: Fraction, height: int, detector: FaceDetector,
     found: list[np.ndarray] = []
     begin: Fraction | None = None
     size = (0, 0)
+    longest = int(min(_LONGEST_S, until or _LONGEST_S) * fps)
     for time, picture in _pictures(path, height):
+        if len(coded) >= longest:
+            break
         begin = time if begin is None else begin
-        while Fraction(len(coded), 1) / fps <= time - begin and len(coded) < _LONGEST_S * fps:
+        while Fraction(len(coded), 1) / fps <= time - begin and len(coded) < longest:
             size = (picture.shape[1], picture.shape[0])
             if len(coded) % _EVERY == 0:
                 where = f"{path} at {float(time):.2f} s"

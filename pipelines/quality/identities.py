@@ -1,0 +1,114 @@
+"""Who the conversations are made of: people held out of every training, or what packages bring along."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dyconv.media.audio import write_audio
+from dyconv.synth.compose import PersonInput
+from dyconv.time import SAMPLE_RATE, sample_at, seconds
+
+# Held-out clips that one clean voice and one face fill. Left out of `training.corpora.HELD_OUT_HEADS`: lia__driving3 (no
+# sound), liveportrait__d14 (music only), senselab__sally_vid (a cut), msdwild__speaking_mp4s__3 (sings over a car radio).
+CLIPS = {
+    "arms": "skyreels-a1__2",  # a second face comes later
+    "beard": "deep_avsr__00016",
+    "desk": "mimictalk__German_20s",
+    "glasses": "talk-vid__Asian_1",
+    "hill": "sadtalker__WDA_KatieHill_000",
+    "podcast": "speakervid-5m__half_body__2",
+    "noem": "styletalk__KristiNoem",
+    "reagan": "styletalk__reagan_clip1",
+    "red": "hyperreenact__target_video_2",
+    "robert": "talking-face_pc-avs__00104",
+    "stage": "sparsesync__00018",
+    "sync": "syncnet_fcn__example",
+}
+_UNTIL_S = {"arms": 14.0}
+NARRATORS = "speech/speechocean762"  # off-screen voices: speakers who are held out as well
+_PHOTOGRAPHS = (  # package, file, box of one person (x0, y0, x1, y1)
+    ("skimage", "data/astronaut.png", None),
+    ("insightface", "data/images/t1.jpg", (0, 205, 262, 700)),
+)
+_PAUSE_S = 0.4
+
+
+@dataclass(frozen=True)
+class Cast:
+    """People by name, and voices that are never seen.
+
+    Attributes:
+        real: whether these are clips of real people talking; else photographs with packaged telephone speech.
+        narrators: sound files.
+    """
+
+    people: dict[str, PersonInput]
+    narrators: tuple[Path, ...]
+    real: bool
+
+
+def real_data() -> Path | None:
+    """The folder of real media (`DYCONV_REAL_DATA`, default ../shared/data), if it is there."""
+    folder = Path(os.environ.get("DYCONV_REAL_DATA") or "../shared/data")
+    return folder if (folder / "heads").is_dir() else None
+
+
+def cast(scratch: Path) -> Cast:
+    """Who there is on this machine; sounds that have to be put together are written into `scratch`."""
+    folder = real_data()
+    return _packaged(scratch) if folder is None else _held_out(folder, scratch)
+
+
+def _held_out(folder: Path, scratch: Path) -> Cast:
+    os.environ["DYCONV_REAL_DATA"] = str(folder)
+    from training.corpora import speakers
+
+    people = {}
+    for name, stem in CLIPS.items():
+        video, sound = folder / "heads" / f"{stem}.mp4", folder / "heads" / f"{stem}.wav"
+        people[name] = PersonInput(video, sound if sound.is_file() else None, _UNTIL_S.get(name))
+    narrators = []
+    for speaker, files in sorted(speakers(held_out=True).items())[:4]:
+        narrators.append(_joined(scratch / f"narrator-{speaker}.wav", files[:6]))
+    return Cast(people, tuple(narrators), real=True)
+
+
+def _joined(path: Path, files: list[Path]) -> Path:
+    from dyconv.synth.sound import read_sound
+
+    if not path.is_file():
+        pause = np.zeros(int(_PAUSE_S * SAMPLE_RATE), np.float32)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_audio(path, np.concatenate([part for file in files for part in (read_sound(file), pause)]))
+    return path
+
+
+def _packaged(scratch: Path) -> Cast:
+    """Two photographs, and what each speaker of the packaged telephone sample says alone."""
+    from PIL import Image
+
+    from dyconv.synth.sound import faded, read_sound
+    from pipelines.make_demo import PEOPLE, packaged, reference_turns
+
+    mix = read_sound(packaged("pyannote.audio", "sample/sample.wav"))
+    turns = reference_turns(packaged("pyannote.audio", "sample/sample.rttm").read_text())
+    people = {}
+    scratch.mkdir(parents=True, exist_ok=True)
+    pause = np.zeros(int(_PAUSE_S * SAMPLE_RATE), np.float32)
+    for person, (package, file, box) in zip(sorted(PEOPLE.values()), _PHOTOGRAPHS, strict=True):
+        voice, picture = scratch / f"{person}.wav", scratch / f"{person}.png"
+        parts = []
+        for turn in turns:
+            others = [other for other in turns if other.person != person and other.start < turn.end and other.end > turn.start]
+            if turn.person == person and not others:
+                start, stop = sample_at(seconds(turn.start)), sample_at(seconds(turn.end))
+                parts += [faded(mix[start:stop], 0.02), pause]
+        write_audio(voice, np.concatenate(parts))
+        with Image.open(packaged(package, file)) as image:
+            image.convert("RGB").crop(box).save(picture)
+        people[person] = PersonInput(picture, voice)
+    return Cast(people, (), real=False)
