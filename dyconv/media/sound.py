@@ -1,4 +1,4 @@
-"""Sound of a foreign file as mono 16 kHz, every sample at its presentation time."""
+"""Sound of a foreign file at 16 kHz, as mono and with its two channels, every sample at its presentation time."""
 
 from __future__ import annotations
 
@@ -21,55 +21,83 @@ _LEAD = Fraction(5)  # s: nearer to the beginning than this, decode from the beg
 
 @dataclass(frozen=True)
 class Sound:
-    """Samples float32 [n] in -1 to 1; `covered` is the share of them the file really has, the rest is silence."""
+    """Samples float32 [n] in -1 to 1; `covered` is the share of them the file really has, the rest is silence.
+
+    `channels` float32 [2, n] are the track's two channels, scaled so that their sum is `samples`; None unless it has two.
+    """
 
     samples: np.ndarray
     covered: float
     errors: int
+    channels: np.ndarray | None = None
 
 
 class _Placer:
-    """Puts runs of resampled sound where their first timestamp says."""
+    """Resamples runs of sound, and puts each where its first timestamp says."""
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, layout: str) -> None:
         self.span = span
-        self.out = np.zeros(sample_at(span.duration), np.float32)
-        self.have = np.zeros(len(self.out), bool)
+        self.layout = layout
+        self.out = np.zeros((1 if layout == "mono" else 2, sample_at(span.duration)), np.float32)
+        self.have = np.zeros(self.out.shape[1], bool)
         self._at = 0
+        self._resampler: av.AudioResampler | None = None
 
     def begin(self, time: Fraction) -> None:
+        """What is added from here on is a new run that starts at `time`."""
+        self.end()
+        self._resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=SAMPLE_RATE)
         self._at = sample_at(time - self.span.start)
 
-    def add(self, samples: np.ndarray) -> None:
-        low, high = max(self._at, 0), min(self._at + len(samples), len(self.out))
-        if low < high:
-            self.out[low:high] = samples[low - self._at : high - self._at]
-            self.have[low:high] = True
-        self._at += len(samples)
+    def add(self, frame: av.AudioFrame | None) -> None:
+        assert self._resampler is not None
+        for part in self._resampler.resample(frame):
+            samples = part.to_ndarray()
+            low, high = max(self._at, 0), min(self._at + samples.shape[1], len(self.have))
+            if low < high:
+                self.out[:, low:high] = samples[:, low - self._at : high - self._at]
+                self.have[low:high] = True
+            self._at += samples.shape[1]
+
+    def end(self) -> None:
+        """Take what the resampler still holds."""
+        if self._resampler is not None:
+            self.add(None)
+            self._resampler = None
 
 
 def read_sound(path: Path, track: AudioFacts, span: Span) -> Sound:
-    """Decode what is heard during `span` (file clock) as mono 16 kHz.
+    """Decode what is heard during `span` (file clock) as mono 16 kHz, and its two channels where it has two.
 
     Priming and edit lists are honoured by the decoder. A gap in the timestamps, or a packet that does not decode, becomes
     silence. A track that starts after `span.start` starts late here too.
     """
-    placer, errors = _Placer(span), [0]
-    resampler: av.AudioResampler | None = None
-    expected = Fraction(0)
+    placers, errors = [_Placer(span, layout) for layout in ("mono", *(["stereo"] if track.channels == 2 else []))], [0]
+    expected: Fraction | None = None
     for time, frame in sound_frames(path, track, span, errors):
-        if resampler is None or abs(time - expected) > _JUMP:
-            _drain(resampler, placer)
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-            placer.begin(time)
+        if expected is None or abs(time - expected) > _JUMP:
+            for placer in placers:
+                placer.begin(time)
             expected = time
         expected += Fraction(frame.samples, frame.sample_rate)
         frame.pts = None
-        for part in resampler.resample(frame):
-            placer.add(part.to_ndarray()[0])
-    _drain(resampler, placer)
-    covered = float(placer.have.mean()) if len(placer.have) else 0.0
-    return Sound(np.nan_to_num(placer.out), covered, errors[0])
+        for placer in placers:
+            placer.add(frame)
+    for placer in placers:
+        placer.end()
+    mono = placers[0]
+    covered = float(mono.have.mean()) if len(mono.have) else 0.0
+    samples = np.nan_to_num(mono.out[0])
+    channels = _summing_to(samples, np.nan_to_num(placers[1].out)) if len(placers) > 1 else None
+    return Sound(samples, covered, errors[0], channels)
+
+
+def _summing_to(samples: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """The channels with the one gain at which they add up to the mix; FFmpeg's own depends on the sample format."""
+    total = channels.sum(axis=0, dtype=np.float64)
+    energy = float(total @ total)
+    gain = float(total @ samples) / energy if energy else 0.5
+    return channels * np.float32(gain)
 
 
 def read_native(path: Path, track: AudioFacts, span: Span) -> np.ndarray:
@@ -116,9 +144,3 @@ def sound_frames(path: Path, track: AudioFacts, span: Span, errors: list[int]) -
                     return
                 clock = time + Fraction(frame.samples, frame.sample_rate)
                 yield time, frame
-
-
-def _drain(resampler: av.AudioResampler | None, placer: _Placer) -> None:
-    if resampler is not None:
-        for part in resampler.resample(None):
-            placer.add(part.to_ndarray()[0])

@@ -4,6 +4,9 @@ Frame k shows what the source has on screen at (k + 1/2) / 25 s, so a cut moves 
 whatever the source's rate. Sound goes from the decoder to PCM to FLAC: no lossy step. What was written is then decoded and
 compared with the source by timestamps, and `measures["av_offset_s"]` says how much later the sound is against the picture
 than it was (None where the picture never moves).
+
+A sound track whose two channels carry one person each (a call, an interview over the net) is kept in CHANNELS as well, as
+long as MIX and on its clock; `measures["channel_crosstalk_db"]` says how much of the partner is in the worse channel.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from dyconv.media.sound import Sound, read_native, read_sound
 from dyconv.media.source import AudioFacts, UnreadableSource, VideoFacts, pick_audio, probe
 from dyconv.media.video import VideoWriter, iter_pictures, keyframes
 from dyconv.records import Clip, Drop, DropReason, Key
+from dyconv.speech.channels import channel_evidence
 from dyconv.stages.base import Files, Stage
 from dyconv.stages.scenes import TRANSITIONS
 from dyconv.time import SAMPLES_PER_FRAME, Span, frame_samples, frame_time, nearest_frame, seconds
@@ -37,7 +41,7 @@ _WINDOW = 75  # ... of this many frames each
 
 @dataclass(frozen=True)
 class Normalize(Stage):
-    """Writes VIDEO and MIX of a segment.
+    """Writes VIDEO and MIX of a segment, and CHANNELS where they carry one person each.
 
     Attributes:
         max_height: limit of the picture's shorter side, pixels.
@@ -50,7 +54,8 @@ class Normalize(Stage):
 
     name: ClassVar[str] = "normalize"
     needs: ClassVar[frozenset[Key]] = frozenset({Key.MEDIA})
-    gives: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.MIX})
+    optional: ClassVar[frozenset[Key]] = frozenset({Key.CHANNELS})
+    gives: ClassVar[frozenset[Key]] = optional | {Key.VIDEO, Key.MIX}
 
     max_height: int = 1080
     crf: int = 20
@@ -102,7 +107,7 @@ class Normalize(Stage):
         clip = clip.measured(av_offset_s=offset, **({"sound_errors": float(sound.errors)} if sound.errors else {}))
         if offset is not None and abs(offset) > self.max_av_offset_s:
             return Drop(clip, DropReason.OUT_OF_SYNC, f"sound is {offset:+.3f} s against the picture after encoding")
-        return files.add(clip, (Key.VIDEO, target), (Key.MIX, mix))
+        return _with_channels(files.add(clip, (Key.VIDEO, target), (Key.MIX, mix)), files, sound)
 
     def _refuse(self, clip: Clip, video: VideoFacts, track: AudioFacts, sound: Sound) -> Drop | None:
         apart = track.start - video.start
@@ -118,6 +123,17 @@ class Normalize(Stage):
         if level < self.silence_dbfs:
             return Drop(clip, DropReason.SILENT, f"loudest moment {level:.0f} dBFS, wanted {self.silence_dbfs:g} dBFS")
         return None
+
+
+def _with_channels(clip: Clip, files: Files, sound: Sound) -> Clip:
+    if sound.channels is None:
+        return clip
+    found = channel_evidence(sound.channels)
+    if not found.separate:
+        return clip
+    channels = files.new(clip, Key.CHANNELS)
+    write_audio(channels, sound.channels)
+    return files.add(clip, (Key.CHANNELS, channels)).measured(channel_crosstalk_db=found.crosstalk_db)
 
 
 def quantized(clip: Clip, frames: int) -> Clip:
