@@ -138,6 +138,7 @@ class Turn:
     span: Span  # clip clock
     confidence: float  # 0 to 1
     unsure: bool = False  # speech that was heard, and given to nobody on purpose
+    agreement: float | None = None  # of lips and voice on who speaks, 0 to 1; None where only one of them tells
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -145,6 +146,7 @@ class Turn:
             "span": self.span.to_json(),
             "confidence": round(self.confidence, 4),
             "unsure": self.unsure,
+            **({} if self.agreement is None else {"agreement": round(self.agreement, 4)}),
         }
 
 

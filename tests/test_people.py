@@ -49,7 +49,7 @@ def run(
     **fields: float,
 ) -> Clip | Drop:
     clip, files = write_segment(folder, talk, shots, mouths, yaw=yaw)
-    stage = People(**{"min_seen": 1, **fields})
+    stage = People(**{"min_seen": 1, "active_speaker": "lip_motion", "diarizer": "", **fields})
     stage.setup()
     outputs = list(stage.process(clip, files))
     check_contract(stage, clip, outputs)

@@ -15,7 +15,8 @@ from dyconv.models import registry
 from dyconv.models.lip_motion import LipMotion, canonical
 from dyconv.models.silero import WINDOW, windows_to_frames
 from dyconv.models.slots import FaceTrack
-from dyconv.models.turn_gate import TurnGate, gate
+from dyconv.models.turn_gate import TurnGate
+from dyconv.speech.overlap import gate
 from dyconv.records import Turn
 from dyconv.speech.attribute import TurnRules, attribute
 from dyconv.speech.bleed import FLOOR_DB, bleed_db
@@ -107,8 +108,7 @@ class TestDecoder:
     def test_follows_clear_evidence(self) -> None:
         speech = np.r_[np.zeros(25), np.ones(150), np.zeros(25)]
         lips = np.r_[np.zeros(25), np.full(75, 3.0), np.full(75, -3.0), np.zeros(25)]
-        decoding = TurnModel().decode(evidence(speech, lips, -lips))
-        turns = TurnRules().turns(decoding)
+        turns = TurnRules().turns(attribute(evidence(speech, lips, -lips), None, TurnModel()))
         assert [turn.person for turn in turns] == ["p0", "p1"]
         edges = [frame for turn in turns for frame in (turn.span.frames.start, turn.span.frames.stop)]
         assert np.abs(np.array(edges) - [25, 100, 100, 175]).max() <= 2
@@ -119,14 +119,13 @@ class TestDecoder:
         assert decoding.persons[:, 10:-10].min() > 0.9
 
     def test_still_lips_are_somebody_elses_speech(self) -> None:
-        decoding = TurnModel().decode(evidence(np.ones(100), -3.0, -3.0))
-        assert decoding.other[10:-10].min() > 0.9
-        (turn,) = TurnRules().turns(decoding)
+        found = attribute(evidence(np.ones(100), -3.0, -3.0), None, TurnModel())
+        assert found.decoding.other[10:-10].min() > 0.9
+        (turn,) = TurnRules().turns(found)
         assert turn.person is None and not turn.unsure
 
     def test_useless_lips_are_undecided(self) -> None:
-        decoding = TurnModel().decode(evidence(np.ones(100), 0.0, 0.0))
-        (turn,) = TurnRules().turns(decoding)
+        (turn,) = TurnRules().turns(attribute(evidence(np.ones(100), 0.0, 0.0), None, TurnModel()))
         assert turn.person is None and turn.unsure and turn.confidence < 0.8
 
     def test_somebody_unseen_speaks_while_the_seen_is_still(self) -> None:
@@ -138,7 +137,7 @@ class TestDecoder:
     def test_posteriors_are_probabilities_and_turns_are_sound(self, lips: np.ndarray, speech: np.ndarray) -> None:
         three = TurnModel().decode(evidence(speech, *lips))
         assert np.isfinite(three.persons).all() and three.persons.min() >= 0 and three.persons.max() <= 1
-        turns = TurnRules().turns(TurnModel().decode(evidence(speech, *lips[:2])))
+        turns = TurnRules().turns(attribute(evidence(speech, *lips[:2]), None, TurnModel()))
         assert turns == sorted(turns, key=lambda turn: turn.span)
         for turn in turns:
             assert 0 <= turn.span.start < turn.span.end <= len(speech) / FPS

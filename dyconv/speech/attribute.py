@@ -1,4 +1,4 @@
-"""From evidence to decisions: which two people talk, whose each stretch of speech is, and what is left undecided."""
+"""From evidence to decisions: whose each stretch of speech is, how far lips and voices agree on it, what is left undecided."""
 
 from __future__ import annotations
 
@@ -9,48 +9,89 @@ import numpy as np
 
 from dyconv.records import PERSONS, Turn
 from dyconv.speech.decode import Decoding, Evidence, TurnModel
+from dyconv.speech.heard import fit, learn_rates
 from dyconv.speech.turns import close_gaps, drop_short, runs
 from dyconv.speech.voice import VoiceEvidence, compare_voices
-from dyconv.time import Span
+from dyconv.time import FPS, Span
 
 SPEECH = 0.5  # VAD probability from which a frame counts as speech
 _SURE = 0.85  # posterior from which a frame may teach a voice
-_ROUNDS = 3
+_ROUNDS = 4
+_TELLS = 1.0  # log odds from which lips, or a voice, are taken to name somebody
+_FEW = 5  # frames; with fewer in which both tell there is no agreement to speak of
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What was decided about two people.
+    """What was decided about people 0 .. P-1.
 
     Attributes:
-        decoding: posteriors of the last round, two people.
-        voices: how far the two voices, as attributed, can be told apart.
+        decoding: posteriors of the last round.
+        voices: how far the voices of two people, as attributed, can be told apart.
+        rates: float [K, P + 1], which heard voice is whose, see `dyconv.speech.heard`; K is 0 where none was heard.
+        by_lips, by_voice: float [P, T], log odds for this person against the best of the others, from either source alone.
     """
 
     decoding: Decoding
     voices: VoiceEvidence
+    rates: np.ndarray
+    by_lips: np.ndarray
+    by_voice: np.ndarray
+
+    def margin(self) -> float:
+        """By how much lips bear the match of voices and faces out: mean log odds for a person while only they speak.
+
+        Of the people whose lips tell anything for a second, the one that is borne out least; 0 where there is none. Below 0,
+        lips would rather have the people exchanged.
+        """
+        found = []
+        for lips, alone in zip(self.by_lips, self.decoding.alone, strict=True):
+            weight = alone * (np.abs(lips) >= _TELLS / 2)
+            if weight.sum() >= FPS:
+                found.append(float((lips * weight).sum() / weight.sum()))
+        return min(found, default=0.0)
+
+    def agreement(self, person: int, frames: slice) -> float | None:
+        """Share of frames in which lips and voice name the same one, of those in which both name somebody, 0 to 1."""
+        lips, voice = self.by_lips[person, frames], self.by_voice[person, frames]
+        both = (np.abs(lips) >= _TELLS) & (np.abs(voice) >= _TELLS)
+        return float((np.sign(lips) == np.sign(voice))[both].mean()) if both.sum() >= _FEW else None
 
 
-def attribute(evidence: Evidence, features: np.ndarray, model: TurnModel) -> Attribution:
-    """Decode two people in rounds: speech attributed surely teaches the voices, voices then help where lips do not show.
+def attribute(evidence: Evidence, features: np.ndarray | None, model: TurnModel) -> Attribution:
+    """Decode in rounds: speech attributed surely teaches whose the voices are, and they help where lips do not show.
 
     Args:
-        evidence: of exactly two people; its `voice` is not used.
-        features: voice features [T, D].
+        evidence: its `voice` is not used.
+        features: voice features [T, D]; used for two people only.
     """
+    people = len(evidence.lips)
+    heard = evidence.heard if evidence.heard is not None else np.zeros((0, len(evidence.speech)))
     decoding = model.decode(evidence)
-    voices = VoiceEvidence(np.zeros(len(evidence.speech)), 0.0)
+    voices, rates = VoiceEvidence(np.zeros(len(evidence.speech)), 0.0), np.zeros((0, people + 1))
     for _ in range(_ROUNDS):
-        first, second = (sure_frames(decoding, evidence.speech, person) for person in range(2))
-        voices = compare_voices(features, first, second)
-        decoding = model.decode(replace(evidence, voice=np.stack([voices.odds, -voices.odds]) / 2))
-    return Attribution(decoding, voices)
+        if features is not None and people == 2:
+            voices = compare_voices(features, *(sure_frames(decoding, evidence.speech, person) for person in range(2)))
+            evidence = replace(evidence, voice=np.stack([voices.odds, -voices.odds]) / 2)
+        if len(heard):
+            rates = learn_rates(heard, evidence.speech, decoding.alone, decoding.other)
+        decoding = model.decode(evidence, rates if len(heard) else None)
+    by_lips = _against_others(evidence.lips)
+    singles = ((), *((person,) for person in range(people)), ())
+    by_voice = _against_others(evidence.voice + (fit(heard, rates, singles)[:, 1:-1].T if len(heard) else 0.0))
+    return Attribution(decoding, voices, rates, by_lips, by_voice)
+
+
+def _against_others(scores: np.ndarray) -> np.ndarray:
+    """Each row of [P, T] less the largest of the other rows; as it is where there is only one."""
+    if len(scores) < 2:
+        return scores
+    return np.stack([row - np.delete(scores, index, axis=0).max(axis=0) for index, row in enumerate(scores)])
 
 
 def sure_frames(decoding: Decoding, speech: np.ndarray, person: int) -> np.ndarray:
     """Bool [T]: speech that is surely this person's, and surely nobody else's."""
-    others = np.delete(decoding.persons, person, axis=0).sum(axis=0) + decoding.other
-    return np.asarray((decoding.persons[person] >= _SURE) & (others <= 1 - _SURE) & (speech >= SPEECH))
+    return np.asarray((decoding.alone[person] >= _SURE) & (speech >= SPEECH))
 
 
 @dataclass(frozen=True)
@@ -59,31 +100,41 @@ class TurnRules:
 
     Attributes:
         min_confidence: probability, given that somebody speaks, below which speech is given to nobody.
+        min_agreement: a turn in which lips and voice name the same one in a smaller share of its frames is given to nobody.
         min_turn: frames; shorter turns are dropped.
         max_gap: frames; shorter pauses of one person are bridged.
     """
 
     min_confidence: float = 0.8
+    min_agreement: float = 0.0
     min_turn: int = 5
     max_gap: int = 7
 
-    def turns(self, decoding: Decoding) -> list[Turn]:
+    def turns(self, attribution: Attribution) -> list[Turn]:
         """Turns of p0, p1, of somebody else (person None), and speech left undecided (unsure), by start.
 
         One person's turns never overlap, and undecided speech overlaps nobody's.
         """
+        decoding = attribution.decoding
         who = decoding.persons / np.maximum(1.0 - decoding.silence, 1e-6)  # given that somebody speaks
         elsewhere = decoding.other / np.maximum(1.0 - decoding.silence, 1e-6)
         heard = decoding.path == len(decoding.states) - 1
         given = np.zeros(len(heard), bool)
-        turns = []
+        turns, contradicted = [], []
         for person, chance in enumerate(who):
             own = decoding.speaks(person)
             heard |= own
             doubt = drop_short(own & (chance < self.min_confidence), self.min_turn)
             mask = drop_short(close_gaps(own & ~doubt, self.max_gap) & ~doubt, self.min_turn)
-            given |= mask
-            turns += [Turn(PERSONS[person], Span.of_frames(*run), _mean(chance, run)) for run in runs(mask)]
+            for run in runs(mask):
+                agreement = attribution.agreement(person, slice(*run))
+                if agreement is not None and agreement < self.min_agreement:
+                    contradicted.append(run)
+                    continue
+                given[slice(*run)] = True
+                turns.append(Turn(PERSONS[person], Span.of_frames(*run), _mean(chance, run), agreement=agreement))
+        for run in contradicted:
+            heard[slice(*run)] = True
         for run in runs(drop_short(heard & ~given, self.min_turn)):
             surely = _mean(elsewhere, run) >= self.min_confidence
             best = _mean(elsewhere, run) if surely else max(_mean(chance, run) for chance in who)

@@ -2,7 +2,7 @@
 
 Evidence of neighbouring frames is not independent (lip evidence comes from windows of about a second), so each kind is
 weighted down to what a frame adds. Posteriors come from the forward-backward recursion, the path from Viterbi
-(Rabiner 1989, "A tutorial on hidden Markov models").
+(Rabiner 1989, "A tutorial on hidden Markov models"). In Python, frame by frame, ten minutes take a third of a second.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
+from dyconv.speech.heard import fit, pooled_rates
 from dyconv.time import FPS
 
 
@@ -25,6 +26,8 @@ class Evidence:
         voice: float [P, T], log-likelihood of the person's voice against the mean of everybody's; 0 where unknown.
         seen: bool [P, T], whether the face is seen.
         others: float [T], the best log odds of any further face on screen; 0 where there is none.
+        heard: float [K, T] in 0 to 1, when each voice is active by sound alone; nobody knows yet whose they are. None: not
+            known.
     """
 
     speech: np.ndarray
@@ -32,6 +35,7 @@ class Evidence:
     voice: np.ndarray
     seen: np.ndarray
     others: np.ndarray
+    heard: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Decoding:
         persons: float32 [P, T], probability that the person speaks (alone or with somebody).
         other: float32 [T], probability that somebody speaks who is none of them, or that nothing fits.
         silence: float32 [T].
+        alone: float32 [P, T], probability that the person speaks and nobody else does.
         path: int [T], the most likely state.
         states: for each state the people who speak in it; silence first, somebody else (also empty) last.
     """
@@ -49,6 +54,7 @@ class Decoding:
     persons: np.ndarray
     other: np.ndarray
     silence: np.ndarray
+    alone: np.ndarray
     path: np.ndarray
     states: tuple[tuple[int, ...], ...]
 
@@ -63,7 +69,7 @@ class TurnModel:
 
     Attributes:
         silence_s, solo_s, both_s, other_s: mean seconds a state lasts.
-        speech_weight, lip_weight, voice_weight: share of a frame's log odds that counts as new.
+        speech_weight, lip_weight, voice_weight, heard_weight: share of a frame's log odds that counts as new.
         both_cost: log odds against two speaking at once, per frame before `lip_weight`.
         other_cost: the same against somebody who is none of the people.
         hidden_both_cost: the same for an overlap with somebody who is not seen, of whom only the voice could tell.
@@ -76,15 +82,23 @@ class TurnModel:
     speech_weight: float = 0.5
     lip_weight: float = 0.15
     voice_weight: float = 0.1
+    heard_weight: float = 0.15
     both_cost: float = 1.5
     other_cost: float = 1.0
     hidden_both_cost: float = 4.0
 
-    def decode(self, evidence: Evidence) -> Decoding:
-        """Posteriors and best path for P people, P >= 1."""
+    def decode(self, evidence: Evidence, rates: np.ndarray | None = None) -> Decoding:
+        """Posteriors and best path for P people, P >= 1.
+
+        Args:
+            rates: float [K, P + 1], see `dyconv.speech.heard`; without them the voices say only that somebody speaks.
+        """
         people = len(evidence.lips)
         states = ((), *((person,) for person in range(people)), *combinations(range(people), 2), ())
         emission = self._emission(evidence, states)
+        if evidence.heard is not None and len(evidence.heard):
+            rates = pooled_rates(evidence.heard, evidence.speech, people) if rates is None else rates
+            emission += self.heard_weight * fit(evidence.heard, rates, states)
         moves = self._moves(states)
         posterior = _forward_backward(emission, moves)
         persons = np.zeros((people, emission.shape[0]))
@@ -95,6 +109,7 @@ class TurnModel:
             persons=np.minimum(persons, 1.0).astype(np.float32),
             other=posterior[:, -1].astype(np.float32),
             silence=posterior[:, 0].astype(np.float32),
+            alone=posterior[:, 1 : people + 1].T.astype(np.float32),
             path=_viterbi(emission, moves),
             states=states,
         )

@@ -1,13 +1,23 @@
 """Who speaks when, and whether it is a conversation of exactly two.
 
-A segment passes when two people are heard. Evidence is lip motion of every face on screen against the sound, voice
-activity, and the likeness of voices learnt from the segment's own sure speech. A hidden Markov model decodes it; where a
-face is seen and its lips are still while speech is heard, the speech goes to the partner off screen, or to nobody.
-Wrong attribution is worse than none, so whatever stays doubtful becomes an unsure turn that belongs to nobody.
+A segment passes when two people are heard. Evidence is each face's lips against the sound, voice activity, the voices a
+diarizer hears (or a source's two channels carry), and the likeness of voices learnt from the segment's own sure speech. A
+hidden Markov model decodes it over the whole segment: a voice belongs to the face whose lips fit it, wherever that is seen,
+and keeps to it off camera. Where lips and voice contradict each other, or nothing tells, speech is given to nobody: wrong
+attribution is worse than none.
 
 SPEECH npz, all float32 [T], one a 25 fps frame: `vad` probability of speech; `p0` and `p1` probability that this person
 speaks (both may be high in overlap); `unsure` probability mass of speech that is given to neither: all of it in unsure and
 off-screen turns, elsewhere what the model leaves to "somebody else".
+
+Measures:
+- `people.abstain_share`, `people.overlap_share`: of all speech, given to nobody, and spoken by both at once.
+- `people.voice_separation`: d' between the two voices as attributed.
+- `people.lip_margin`: mean log odds by which lips bear out the match of voices and faces, of the less sure person.
+- `people.agreement`: share of speech in which lips and voice name the same one, of that in which both name somebody.
+- `people.voices`: how many voices the diarizer heard.
+- `people.av_offset_frames`: by how many frames the sound is later than the lips, `people.sync_confidence` how sure that is.
+- `people.channels`: `p0=0,p1=1` or `p0=1,p1=0` where the source's channels carry one person each.
 """
 
 from __future__ import annotations
@@ -19,41 +29,23 @@ from typing import ClassVar
 import numpy as np
 
 from dyconv.arrays import save_arrays
-from dyconv.faces import FaceArrays, load_faces
-from dyconv.media.audio import read_audio
+from dyconv.faces import load_faces
+from dyconv.media.audio import read_audio, write_audio
 from dyconv.models import registry
-from dyconv.models.slots import ActiveSpeaker, FaceTrack, Vad
-from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Track, Turn
+from dyconv.models.slots import ActiveSpeaker, Diarizer, Vad
+from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Turn
 from dyconv.speech.attribute import SPEECH, Attribution, TurnRules, attribute, seconds_spoken
 from dyconv.speech.decode import Decoding, Evidence, TurnModel
+from dyconv.speech.enrol import enrolment
 from dyconv.speech.turns import activity, speaker_changes
 from dyconv.speech.voice import voice_features
 from dyconv.stages.base import Files, Resources, Stage
+from dyconv.stages.people_faces import Face, Faces, Sync
 from dyconv.time import FPS, frame_samples
 
 _CANDIDATES = 4  # faces that are decoded at once, by time on screen
-_SAME_TIME = 0.02  # share of the segment within which two people are on screen equally long
-
-
-@dataclass(frozen=True, eq=False)
-class Face:
-    """One identity on screen: evidence per frame, and where it stands.
-
-    Attributes:
-        identity: `Track.identity`, or the track's id where it has none.
-        lips: float32 [T] log odds, 0 where unseen.
-        seen: bool [T].
-        left: mean x of its boxes in pixels.
-    """
-
-    identity: str
-    lips: np.ndarray
-    seen: np.ndarray
-    left: float
-
-    @property
-    def seconds(self) -> float:
-        return float(self.seen.sum()) / FPS
+_MORE_VOICES = 2  # than candidates: how many further voices a diarizer may hear
+_SURE_SHIFT = 0.5  # confidence from which a shift is taken for one
 
 
 @dataclass(frozen=True)
@@ -66,14 +58,20 @@ class People(Stage):
     max_others: share of all speech that may be by anybody who is not one of the two.
     max_abstain: share of all speech that may be left undecided.
     min_confidence: probability below which a stretch of speech is left undecided.
+    min_agreement: share of a turn in which lips and voice must name the same one, or it is left undecided.
+    min_margin: mean log odds by which lips must bear out whose voice is whose, or the segment is left out.
     min_separation: a partner whose lips are never seen speaking must have a voice that differs from the other's by this
         many standard deviations (d' of held-out speech), or there is only one voice.
-    vad, active_speaker: names in the model registry.
+    max_offset_frames: sound may be this many 25 fps frames early or late against the lips; None takes all.
+    min_sync_confidence: how sure it must be that some shift makes sound and lips fit, 0 to 1; None takes all.
+    vad, active_speaker, diarizer: names in the model registry; no diarizer where it is empty.
     """
 
     name: ClassVar[str] = "people"
-    needs: ClassVar[frozenset[Key]] = frozenset({Key.MIX, Key.FACES})
-    gives: ClassVar[frozenset[Key]] = frozenset({Key.SPEECH})
+    version: ClassVar[int] = 2
+    needs: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.MIX, Key.FACES})
+    gives: ClassVar[frozenset[Key]] = frozenset({Key.SPEECH, Key.ENROLMENT})
+    optional: ClassVar[frozenset[Key]] = frozenset({Key.ENROLMENT})
     resources: ClassVar[Resources] = Resources(cpus=1.0)
 
     min_seen: int = 2
@@ -83,74 +81,71 @@ class People(Stage):
     max_others: float = 0.15
     max_abstain: float = 0.35
     min_confidence: float = 0.8
+    min_agreement: float = 0.25
+    min_margin: float = 0.5
     min_separation: float = 1.5
+    max_offset_frames: float | None = None
+    min_sync_confidence: float | None = None
     vad: str = "silero"
     active_speaker: str = "lip_motion"
+    diarizer: str = ""
 
     def models(self) -> tuple[str, ...]:
-        return (self.vad, self.active_speaker)
+        return tuple(name for name in (self.vad, self.active_speaker, self.diarizer) if name)
 
     _vad: ClassVar[Vad]  # set on the instance by setup
     _lips: ClassVar[ActiveSpeaker]
+    _diarizer: ClassVar[Diarizer | None]
 
     def setup(self) -> None:
         object.__setattr__(self, "_vad", registry.load(self.vad))
         object.__setattr__(self, "_lips", registry.load(self.active_speaker))
+        object.__setattr__(self, "_diarizer", registry.load(self.diarizer) if self.diarizer else None)
 
     def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
-        mix = _as_long_as(read_audio(files.path(clip, Key.MIX)), frame_samples(clip.frames))
-        speech = self._vad.speech(mix)
-        faces = self._faces(clip, load_faces(files.path(clip, Key.FACES)), mix, speech)
+        sound = Key.CLEAN if Key.CLEAN in clip.assets else Key.MIX
+        samples = _as_long_as(read_audio(files.path(clip, sound)), frame_samples(clip.frames))
+        speech = self._vad.speech(samples)
+        watched = Faces(self._lips, load_faces(files.path(clip, Key.FACES)), samples, speech)
+        video = files.path(clip, Key.VIDEO) if self._lips.thumb_px else None
+        faces = watched.find(clip.tracks, video, self.min_seen_s)
         if len(faces) < self.min_seen:
             found = ", ".join(f"{face.identity} for {face.seconds:.1f} s" for face in faces) or "nobody"
             yield Drop(clip, DropReason.FACES_NOT_TWO, f"expected {self.min_seen} people on screen, found {found}")
             return
-        if (heard := float((speech >= SPEECH).sum()) / FPS) < self.min_heard_s:
-            yield Drop(clip, DropReason.NOT_DYADIC, f"expected two people heard, found {heard:.1f} s of speech")
+        if (spoken := float((speech >= SPEECH).sum()) / FPS) < self.min_heard_s:
+            yield Drop(clip, DropReason.NOT_DYADIC, f"expected two people heard, found {spoken:.1f} s of speech")
             return
-        pair, third = self._pair(faces, speech)
+        heard = self._heard(samples, len(faces))
+        pair, third = self._pair(faces, speech, heard)
         if third:
             yield Drop(clip, DropReason.NOT_DYADIC, third)
             return
-        evidence = _evidence(pair, speech, [face for face in faces if face not in pair])
-        attribution = attribute(evidence, voice_features(mix, len(speech)), TurnModel())
-        turns = TurnRules(min_confidence=self.min_confidence).turns(attribution.decoding)
-        refusal = self._refusal(turns, evidence, attribution)
-        yield Drop(clip, *refusal) if refusal else self._keep(clip, files, pair, turns, evidence, attribution)
+        evidence = _evidence(pair, speech, heard, [face for face in faces if face not in pair])
+        attribution = attribute(evidence, voice_features(samples, len(speech)), TurnModel())
+        sync = watched.sync(pair, attribution.decoding.persons + attribution.decoding.other)
+        yield self._decided(_synced(clip, sync), files, pair, evidence, attribution, sync, samples)
 
-    def _faces(self, clip: Clip, arrays: dict[str, FaceArrays], mix: np.ndarray, speech: np.ndarray) -> list[Face]:
-        """Identities seen for long enough, the longest seen first, the leftmost first among equals."""
-        frames = len(speech)
-        tracks: dict[str, list[Track]] = {}
-        for track in clip.tracks:
-            tracks.setdefault(track.identity or track.id, []).append(track)
-        faces = []
-        for identity, own in tracks.items():
-            lips, seen, left = np.zeros(frames, np.float32), np.zeros(frames, bool), []
-            for track in own:
-                part = slice(track.start, min(track.end, frames))
-                face = arrays[track.id].between(track.start, part.stop)
-                landmarks, present = face.dense(part.stop - track.start)
-                samples = mix[frame_samples(track.start) : frame_samples(part.stop)]
-                odds = self._lips.score(FaceTrack(landmarks, present), samples, speech[part])
-                lips[part] = np.where(present, odds, lips[part])
-                seen[part] |= present
-                left.append(face.boxes[:, 0])
-            if seen.sum() >= self.min_seen_s * FPS:
-                faces.append(Face(identity, lips, seen, float(np.concatenate(left).mean())))
-        step = max(1.0, _SAME_TIME * frames)
-        return sorted(faces, key=lambda face: (-round(face.seen.sum() / step), face.left, face.identity))
+    def _heard(self, samples: np.ndarray, faces: int) -> np.ndarray:
+        """Voices by sound alone, float32 [K, T]."""
+        frames = len(samples) // frame_samples(1)
+        if self._diarizer is None:
+            return np.zeros((0, frames), np.float32)
+        most = max(2, min(faces, _CANDIDATES)) + _MORE_VOICES
+        return self._diarizer.diarize(samples, max_speakers=most).activity
 
-    def _pair(self, faces: Sequence[Face], speech: np.ndarray) -> tuple[list[Face], str | None]:
+    def _pair(self, faces: Sequence[Face], speech: np.ndarray, heard: np.ndarray) -> tuple[list[Face], str | None]:
         """The two that talk, in the order of `faces`, a partner who is only heard standing in for one never seen.
 
         The text says why it is not two, where a third one talks as well.
         """
-        nobody = Face("", np.zeros(len(speech), np.float32), np.zeros(len(speech), bool), 0.0)
+        nobody = Face("", (), np.zeros(len(speech), np.float32), np.zeros(len(speech), bool), 0.0)
         if len(faces) < 2:
             return [*faces, *[nobody] * (2 - len(faces))], None
         candidates = list(faces[:_CANDIDATES])
-        persons = TurnModel().decode(_evidence(candidates, speech)).persons
+        if len(candidates) == 2:
+            return candidates, None
+        persons = attribute(_evidence(candidates, speech, heard), None, TurnModel()).decoding.persons
         shown = [row * face.seen for row, face in zip(persons, candidates, strict=True)]
         spoken = [float((row >= self.min_confidence).sum()) / FPS for row in shown]
         ranked = sorted(range(len(candidates)), key=lambda index: (-spoken[index], index))
@@ -160,23 +155,62 @@ class People(Stage):
             return [], f"expected two people talking, found {said}"
         return [candidates[index] for index in sorted(ranked[:2])], None
 
-    def _refusal(self, turns: Sequence[Turn], evidence: Evidence, attribution: Attribution) -> tuple[DropReason, str] | None:
-        """Why this is not a conversation of two that can be attributed, or None."""
-        heard = [seconds_spoken(turns, person) for person in PERSONS]
+    def _decided(
+        self,
+        clip: Clip,
+        files: Files,
+        pair: Sequence[Face],
+        evidence: Evidence,
+        attribution: Attribution,
+        sync: Sync | None,
+        samples: np.ndarray,
+    ) -> Clip | Drop:
+        turns = TurnRules(min_confidence=self.min_confidence, min_agreement=self.min_agreement).turns(attribution)
+        clip = _measured(replace(clip, turns=tuple(turns)), attribution, evidence)
+        refusal = (
+            self._out_of_sync(sync)
+            or self._undecided(turns, attribution)
+            or self._not_two(turns)
+            or self._one_voice(evidence, attribution)
+        )
+        if refusal:
+            return Drop(replace(clip, turns=()), *refusal)
+        return _kept(clip, files, pair, evidence, attribution, samples)
+
+    def _out_of_sync(self, sync: Sync | None) -> tuple[DropReason, str] | None:
+        if sync is None:
+            return None
+        found = f"found {sync.frames:+.1f} frames with confidence {sync.confidence:.2f}"
+        if self.min_sync_confidence is not None and sync.confidence < self.min_sync_confidence:
+            return DropReason.OUT_OF_SYNC, f"expected a shift that fits with {self.min_sync_confidence:g}, {found}"
+        late = self.max_offset_frames is not None and abs(sync.frames) > self.max_offset_frames
+        if late and sync.confidence >= _SURE_SHIFT:
+            return DropReason.OUT_OF_SYNC, f"expected sound within {self.max_offset_frames:g} frames of the lips, {found}"
+        return None
+
+    def _undecided(self, turns: Sequence[Turn], attribution: Attribution) -> tuple[DropReason, str] | None:
+        """Why speech is not that of two people who can be told, or None."""
         others, unsure = seconds_spoken(turns, None), seconds_spoken(turns, None, unsure=True)
-        total = max(sum(heard) + others + unsure, 1e-6)
+        total = max(sum(seconds_spoken(turns, person) for person in PERSONS) + others + unsure, 1e-6)
         if others > self.max_others * total:
             found = f"{others:.1f} of {total:.1f} s of speech by somebody else than the two"
             return DropReason.NOT_DYADIC, f"expected at most {self.max_others:.0%} by others, found {found}"
         if others + unsure > self.max_abstain * total:
             found = f"{others + unsure:.1f} of {total:.1f} s that cannot be given to either"
             return DropReason.ATTRIBUTION_UNSURE, f"expected at most {self.max_abstain:.0%} undecided, found {found}"
+        if (margin := attribution.margin()) < self.min_margin:
+            found = f"lips say so with log odds of {margin:+.2f}"
+            return DropReason.ATTRIBUTION_UNSURE, f"whose voice is whose: expected {self.min_margin:g} or more, {found}"
+        return None
+
+    def _not_two(self, turns: Sequence[Turn]) -> tuple[DropReason, str] | None:
+        heard = [seconds_spoken(turns, person) for person in PERSONS]
         if min(heard) < self.min_heard_s:
             found = " and ".join(f"{seconds:.1f} s" for seconds in heard)
             return DropReason.NOT_DYADIC, f"one voice heard: expected {self.min_heard_s:g} s of each of two, found {found}"
         if (changes := speaker_changes(turns)) < self.min_changes:
             return DropReason.NOT_DYADIC, f"expected the floor to change {self.min_changes} times, found {changes}"
-        return self._one_voice(evidence, attribution)
+        return None
 
     def _one_voice(self, evidence: Evidence, attribution: Attribution) -> tuple[DropReason, str] | None:
         """Two names for one voice? Lips seen speaking on two faces seen together prove two; otherwise the voices must."""
@@ -194,44 +228,43 @@ class People(Stage):
             f"one voice heard: expected two voices {self.min_separation:g} standard deviations apart, found {found:.1f}",
         )
 
-    def _keep(
-        self,
-        clip: Clip,
-        files: Files,
-        pair: Sequence[Face],
-        turns: Sequence[Turn],
-        evidence: Evidence,
-        attribution: Attribution,
-    ) -> Clip:
-        decoding = attribution.decoding
-        names = {face.identity: person for face, person in zip(pair, PERSONS, strict=True) if face.seen.any()}
-        people = tuple(
-            Person(person, face.identity if face.seen.any() else None, bool(face.seen.any()), True)
-            for face, person in zip(pair, PERSONS, strict=True)
-        )
-        path = files.new(clip, Key.SPEECH)
-        p0, p1 = decoding.persons
-        unsure = _unsure(decoding, turns)
-        save_arrays(path, {"vad": evidence.speech.astype(np.float32), "p0": p0, "p1": p1, "unsure": unsure})
-        clip = replace(
-            clip,
-            people=people,
-            turns=tuple(turns),
-            tracks=tuple(replace(track, person=names.get(track.identity or track.id)) for track in clip.tracks),
-        )
-        return files.add(_measured(clip, attribution), (Key.SPEECH, path))
-
 
 def _as_long_as(samples: np.ndarray, wanted: int) -> np.ndarray:
     return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
 
 
-def _evidence(pair: Sequence[Face], speech: np.ndarray, further: Sequence[Face] = ()) -> Evidence:
+def _evidence(pair: Sequence[Face], speech: np.ndarray, heard: np.ndarray, further: Sequence[Face] = ()) -> Evidence:
     """Evidence of the `pair`; `further` faces speak for somebody else."""
     lips = np.stack([face.lips for face in pair])
     others = np.max([np.where(face.seen, face.lips, -np.inf) for face in further], axis=0) if further else -np.inf
     others = np.where(np.isfinite(others), others, 0.0) * np.ones(len(speech))
-    return Evidence(speech, lips, np.zeros_like(lips), np.stack([face.seen for face in pair]), others)
+    return Evidence(speech, lips, np.zeros_like(lips), np.stack([face.seen for face in pair]), others, heard)
+
+
+def _kept(
+    clip: Clip, files: Files, pair: Sequence[Face], evidence: Evidence, attribution: Attribution, samples: np.ndarray
+) -> Clip:
+    decoding = attribution.decoding
+    names = {face.identity: person for face, person in zip(pair, PERSONS, strict=True) if face.seen.any()}
+    people = tuple(
+        Person(person, face.identity if face.seen.any() else None, bool(face.seen.any()), True)
+        for face, person in zip(pair, PERSONS, strict=True)
+    )
+    clip = replace(
+        clip,
+        people=people,
+        tracks=tuple(replace(track, person=names.get(track.identity or track.id)) for track in clip.tracks),
+    )
+    speech = files.new(clip, Key.SPEECH)
+    p0, p1 = decoding.persons
+    unsure = _unsure(decoding, clip.turns)
+    save_arrays(speech, {"vad": evidence.speech.astype(np.float32), "p0": p0, "p1": p1, "unsure": unsure})
+    written = [(Key.SPEECH, speech)]
+    voices = enrolment(samples, decoding.alone * activity(clip.turns, clip.frames))
+    if voices.shape[1]:
+        written.append((Key.ENROLMENT, files.new(clip, Key.ENROLMENT)))
+        write_audio(written[-1][1], voices)
+    return files.add(clip, *written)
 
 
 def _unsure(decoding: Decoding, turns: Sequence[Turn]) -> np.ndarray:
@@ -243,13 +276,24 @@ def _unsure(decoding: Decoding, turns: Sequence[Turn]) -> np.ndarray:
     return unsure.astype(np.float32)
 
 
-def _measured(clip: Clip, attribution: Attribution) -> Clip:
-    """Adds shares of all attributed or undecided speech, and how far apart the two voices are (d')."""
+def _synced(clip: Clip, sync: Sync | None) -> Clip:
+    if sync is None:
+        return clip
+    return clip.measured(people__av_offset_frames=round(sync.frames, 2), people__sync_confidence=round(sync.confidence, 3))
+
+
+def _measured(clip: Clip, attribution: Attribution, evidence: Evidence) -> Clip:
+    """See the module's measures."""
     undecided = seconds_spoken(clip.turns, None) + seconds_spoken(clip.turns, None, unsure=True)
-    total = undecided + sum(seconds_spoken(clip.turns, person) for person in PERSONS)
+    total = max(undecided + sum(seconds_spoken(clip.turns, person) for person in PERSONS), 1e-6)
     both = activity(clip.turns, clip.frames).all(axis=0).sum() / FPS
+    agreed = [(turn.agreement, float(turn.span.duration)) for turn in clip.turns if turn.agreement is not None]
+    agreement = round(float(np.average([share for share, _ in agreed], weights=[s for _, s in agreed])), 4) if agreed else None
     return clip.measured(
         people__abstain_share=round(undecided / total, 4),
         people__overlap_share=round(float(both) / total, 4),
         people__voice_separation=round(attribution.voices.separation, 3),
+        people__lip_margin=round(attribution.margin(), 3),
+        people__agreement=agreement,
+        people__voices=None if evidence.heard is None else float(len(evidence.heard)),
     )
