@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dyconv.score_metrics import mean, si_sdr_db
-from dyconv.speech.bleed import bleed_db
+from dyconv.speech.bleed import FLOOR_DB, bleed_db
 from dyconv.speech.turns import drop_short
 from dyconv.time import FPS, SAMPLES_PER_FRAME
 
@@ -59,7 +59,19 @@ def voice_scores(voices: Sequence[Voice], *, known: bool) -> dict[str, float | N
             found["si_sdr_db"].append(si_sdr_db(true, estimate))
             found["si_sdr_improvement_db"].append(_gained(true, estimate, mix))
             found["si_sdr_improvement_overlap_db"].append(gained_in_overlap(true, estimate, mix, both))
-    return {name: mean(values) for name, values in found.items()}
+    out = {name: mean(values) for name, values in found.items()}
+    out["bleed_db"] = mean_energy_db(found["bleed_db"])
+    return out
+
+
+def mean_energy_db(values: Sequence[float | None], weights: Sequence[float] | None = None) -> float | None:
+    """Mean of levels in dB by their energy: a mean of decibels would let silence in one track hide a leak in the other."""
+    known = [(value, 1.0 if weights is None else weights[index]) for index, value in enumerate(values) if value is not None]
+    total = sum(weight for _, weight in known)
+    if not total:
+        return None
+    energy = sum(weight * 10 ** (value / 10) for value, weight in known) / total
+    return max(FLOOR_DB, 10 * float(np.log10(energy)))
 
 
 def _gained(true: np.ndarray, estimate: np.ndarray, mix: np.ndarray) -> float | None:

@@ -29,7 +29,7 @@ _FADE = 5  # frames
 _ROLL = 8  # frames of the clip shown before and after an utterance at most, so that lips open and close in time
 _EVERY = 5  # the mesh is found on every so many frames, and goes straight between them
 _LONGEST_S = 120
-_QUIET_S = 0.6
+_QUIET_S = 1.0  # a shorter silence, shown over and over, would look like chewing
 
 
 @dataclass(frozen=True)

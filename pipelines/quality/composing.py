@@ -32,8 +32,11 @@ def compose_all(scenes: Sequence[Scene], cast: Cast, folder: Path, workers: int,
         tell(f"composing {len(missing)} of {len(scenes)} conversations")
         with ProcessPoolExecutor(max_workers=workers) as pool:
             waiting = [pool.submit(compose_one, scene, cast, folder) for scene in missing]
-            for done, future in enumerate(as_completed(waiting), 1):
-                tell(f"  {done}/{len(missing)} {future.result()}")
+            try:
+                for done, future in enumerate(as_completed(waiting), 1):
+                    tell(f"  {done}/{len(missing)} {future.result()}")
+            finally:
+                pool.shutdown(cancel_futures=True)
     return [folder / scene.id / FILE_NAME for scene in scenes]
 
 

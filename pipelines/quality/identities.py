@@ -25,10 +25,10 @@ CLIPS = {
     "reagan": "styletalk__reagan_clip1",
     "red": "hyperreenact__target_video_2",
     "robert": "talking-face_pc-avs__00104",
-    "stage": "sparsesync__00018",
+    "stage": "sparsesync__00018",  # here as well
     "sync": "syncnet_fcn__example",
 }
-_UNTIL_S = {"arms": 14.0}
+_UNTIL_S = {"arms": 14.0, "stage": 7.2}
 NARRATORS = "speech/speechocean762"  # off-screen voices: speakers who are held out as well
 _PHOTOGRAPHS = (  # package, file, box of one person (x0, y0, x1, y1)
     ("skimage", "data/astronaut.png", None),
@@ -60,7 +60,7 @@ def real_data() -> Path | None:
 def cast(scratch: Path) -> Cast:
     """Who there is on this machine; sounds that have to be put together are written into `scratch`."""
     folder = real_data()
-    return _packaged(scratch) if folder is None else _held_out(folder, scratch)
+    return packaged_cast(scratch) if folder is None else _held_out(folder, scratch)
 
 
 def _held_out(folder: Path, scratch: Path) -> Cast:
@@ -87,7 +87,7 @@ def _joined(path: Path, files: list[Path]) -> Path:
     return path
 
 
-def _packaged(scratch: Path) -> Cast:
+def packaged_cast(scratch: Path) -> Cast:
     """Two photographs, and what each speaker of the packaged telephone sample says alone."""
     from PIL import Image
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dyconv.score_voices import mean_energy_db
+
 Row = dict[str, Any]
 SEEN_TOGETHER = ("two-shot", "side", "stacked", "pip")
 WITHIN_FRAMES = 1.0
@@ -35,7 +37,7 @@ def group(rows: Sequence[Row]) -> dict[str, Any]:
         "der": weighted(kept, "der", "speech_s"),
         "speaker_swaps": sum(int(row["speaker_swaps"] or 0) for row in kept),
         "si_sdr_improvement_overlap_db": weighted(kept, "si_sdr_improvement_overlap_db", "overlap_s"),
-        "bleed_db": weighted(kept, "bleed_db", "speech_s"),
+        "bleed_db": _bleed(kept),
     }
 
 
@@ -44,6 +46,11 @@ def weighted(rows: Sequence[Row], name: str, by: str) -> float | None:
     known = [(float(row[name]), float(row[by])) for row in rows if row[name] is not None and row[by] > 0]
     total = sum(weight for _, weight in known)
     return round(sum(value * weight for value, weight in known) / total, 4) if total else None
+
+
+def _bleed(rows: Sequence[Row]) -> float | None:
+    found = mean_energy_db([row["bleed_db"] for row in rows], [row["speech_s"] for row in rows])
+    return None if found is None else round(found, 2)
 
 
 def groups(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
