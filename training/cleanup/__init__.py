@@ -1,0 +1,1 @@
+"""Training of `htdemucs_small`: speech against music and noise."""
