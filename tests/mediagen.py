@@ -112,6 +112,7 @@ def make_media(
     video: str | None = "libx264",
     move: bool = True,
     options: dict[str, str] | None = None,
+    heard: np.ndarray | None = None,
 ) -> Made:
     """Write one file; the container follows from the path's suffix.
 
@@ -123,13 +124,15 @@ def make_media(
         events: times of a white square in the picture together with a click in the sound.
         start: presentation time of everything's zero. `audio_start` moves the sound's samples but not what they mean:
             events stay together with the picture.
+        heard: sound instead of the speech-like noise and its clicks, float32 [channels, N] at `audio_rate`.
         rotation: degrees counter-clockwise written to the display matrix.
     """
     times = list(times) if times is not None else times_cfr(duration)
     offset = Fraction(start).limit_denominator(90000)
     with av.open(str(path), "w", options=options or {}) as container:
         picture = _add_video(container, video, size, rotation, sar) if video else None
-        speech = container.add_stream(audio, rate=audio_rate, layout="mono") if audio else None
+        layout = "stereo" if heard is not None and len(heard) == 2 else "mono"
+        speech = container.add_stream(audio, rate=audio_rate, layout=layout) if audio else None
         if picture is not None:
             changes = sorted([*cuts, *((a + b) / 2 for a, b in dissolves)])
             for time in times:
@@ -140,7 +143,8 @@ def make_media(
             container.mux(picture.encode(None))
         if speech is not None:
             late = audio_start or 0.0
-            samples = sound(duration, audio_rate, events)[round(late * audio_rate) :] * (0.0 if silent else 1.0)
+            whole = sound(duration, audio_rate, events)[None] if heard is None else heard
+            samples = whole[:, round(late * audio_rate) :] * (0.0 if silent else 1.0)
             _encode_sound(container, speech, samples, round((float(offset) + late) * audio_rate), audio_rate)
     return Made(
         path,
@@ -190,7 +194,8 @@ def _picture_at(time, size, changes, dissolves, camera_flashes, events, move) ->
 
 
 def _encode_sound(container, stream, samples: np.ndarray, pts: int, rate: int) -> None:
-    frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+    planar = np.ascontiguousarray(samples, np.float32)
+    frame = av.AudioFrame.from_ndarray(planar, format="fltp", layout="stereo" if len(planar) == 2 else "mono")
     frame.sample_rate, frame.pts, frame.time_base = rate, pts, Fraction(1, rate)
     container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
