@@ -162,11 +162,15 @@ def _row(number: int, values: Mapping[str, Any], folder: Path, seen: dict[str, s
         known = {name: _cell(name, values.get(name)) for name in COLUMNS}
         url = known["url"] or ""
         source = _source(known, folder)
-        same = _comparable(source.url)
-        for taken, what in ((source.id, "id"), (same, "url")):
+        wanted = [(source.id, "id"), (_comparable(source.url), "url")]
+        if source.partner_url:
+            wanted.append((_comparable(source.partner_url), "partner_url"))
+            if wanted[1][0] == wanted[2][0]:
+                raise _Bad("has the same file as url and as partner_url")
+        for taken, what in wanted:
             if taken in seen:
                 raise _Bad(f"{what} {taken[:120]!r} is a duplicate of {seen[taken]}")
-        seen[source.id] = seen[same] = f"row {number} ({source.id})"
+        seen.update((taken, f"row {number} ({source.id})") for taken, _ in wanted)
         return source
     except _Bad as error:
         digest = hashlib.sha256(repr(sorted(values.items(), key=str)).encode(errors="replace")).hexdigest()[:8]
@@ -197,7 +201,8 @@ def _source(known: dict[str, str | None], folder: Path) -> Source:
     language = known["language"]
     if language and not _LANGUAGE.fullmatch(language):
         raise _Bad(f"has language {language[:40]!r}, expected a BCP 47 tag such as en or pt-BR")
-    return Source(**{**known, "id": source_id, "url": url})  # type: ignore[arg-type]
+    partner = _check_url(known["partner_url"], folder) if known["partner_url"] else None
+    return Source(**{**known, "id": source_id, "url": url, "partner_url": partner})  # type: ignore[arg-type]
 
 
 def _check_url(url: str, folder: Path) -> str:

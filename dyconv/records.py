@@ -105,6 +105,7 @@ class Source:
     language: str | None = None  # BCP 47; the original language, to pick the right audio track
     channel: str | None = None
     note: str | None = None
+    partner_url: str | None = None  # a second file, of the other person: see dyconv.download.join
 
     def __post_init__(self) -> None:
         check_id(self.id, "source id")

@@ -83,13 +83,14 @@ def source_fingerprint(source: Source) -> str:
     longer than the run. A file that was only touched is processed again; that costs time and changes nothing.
     """
     row: dict[str, Any] = source.to_json()
-    if path := local_path(source.url):
-        try:
-            stat = path.stat()
-        except OSError:
-            row["file"] = None
-        else:
-            row["file"] = [stat.st_size, stat.st_mtime_ns]
+    for name, url in (("file", source.url), ("partner_file", source.partner_url or "")):
+        if path := local_path(url):
+            try:
+                stat = path.stat()
+            except OSError:
+                row[name] = None
+            else:
+                row[name] = [stat.st_size, stat.st_mtime_ns]
     return hashlib.sha256(dump(row)).hexdigest()
 
 

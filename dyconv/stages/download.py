@@ -1,4 +1,8 @@
-"""Download: a source's row becomes its media file and what the host said of it."""
+"""Download: a source's row becomes its media file and what the host said of it.
+
+A row that names a `partner_url` is two files, fetched under the same rules and joined (`dyconv.download.join`);
+`measures["partner_cut_s"]` says how much longer one of them was.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,8 @@ _REASONS = {
 }
 # How it is fetched, which changes nothing about what is fetched: a slower host must not invalidate a dataset.
 _MANNERS = frozenset({"timeout_s", "attempts", "per_host_interval_s", "backoff_s", "max_wait_s", "cookies"})
+
+_Body = tuple[Path, dict[str, Any]]  # a fetched file, and what its host said of it
 
 
 @dataclass(frozen=True)
@@ -85,15 +91,23 @@ class Download(Stage):
         if refused := refusal(source.licence, self.licences):
             yield Drop(clip, DropReason.LICENCE, refused)
             return
-        path = local_path(source.url)
-        if path is not None:
-            yield self._local(clip, files, path)
-        elif urlsplit(source.url).scheme in ("http", "https"):
-            yield self._remote(clip, files)
-        else:
-            yield Drop(clip, DropReason.BAD_ROW, f"expected an http, https or file url, found {source.url[:120]!r}")
+        first = self._fetched(clip, files, source.url, "first")
+        if source.partner_url is None or isinstance(first, Drop):
+            yield first if isinstance(first, Drop) else self._finish(clip, files, *first)
+            return
+        second = self._fetched(clip, files, source.partner_url, "partner")
+        yield second if isinstance(second, Drop) else self._joined(clip, files, first, second)
 
-    def _local(self, clip: Clip, files: Files, path: Path) -> Clip | Drop:
+    def _fetched(self, clip: Clip, files: Files, url: str, name: str) -> _Body | Drop:
+        """The file of a URL, in the scratch folder under that name, and what its host said of it."""
+        path = local_path(url)
+        if path is not None:
+            return self._local(clip, path, files.scratch / name)
+        if urlsplit(url).scheme in ("http", "https"):
+            return self._remote(clip, url, files.scratch / name)
+        return Drop(clip, DropReason.BAD_ROW, f"expected an http, https or file url, found {url[:120]!r}")
+
+    def _local(self, clip: Clip, path: Path, copy: Path) -> _Body | Drop:
         if not self.allow_local:
             return Drop(clip, DropReason.BAD_ROW, f"{path} is local, and this recipe takes none (is https:// missing?)")
         if not path.exists():
@@ -102,23 +116,22 @@ class Download(Stage):
             return Drop(clip, DropReason.UNREADABLE, f"expected a media file, {path} is not a plain file")
         if self.max_bytes and path.stat().st_size > self.max_bytes:
             return Drop(clip, DropReason.TOO_LARGE, f"{path.stat().st_size} bytes, the recipe takes at most {self.max_bytes}")
-        copy = files.scratch / "local"
         try:
             shutil.copyfile(path, copy)
         except OSError as error:
             raise DyconvError(
                 f"cannot copy {path}: {error.strerror}", hint="check who may read it and the free disk"
             ) from error
-        return self._finish(clip, files, copy, {"extractor": "local"})
+        return copy, {"extractor": "local"}
 
-    def _remote(self, clip: Clip, files: Files) -> Clip | Drop:
+    def _remote(self, clip: Clip, url: str, body: Path) -> _Body | Drop:
         from dyconv.download.fetch import Patience, fetch
         from dyconv.download.info import describe
         from dyconv.download.partial import discard, partial_folder
         from dyconv.download.ytdlp import Ask
 
         ask = Ask(
-            url=clip.source.url,
+            url=url,
             language=clip.source.language,
             max_height=self.max_height,
             min_height=self.min_height,
@@ -132,10 +145,20 @@ class Download(Stage):
             if isinstance(got, Verdict):
                 discard(folder)
                 return Drop(clip, _REASONS[got.kind], got.detail)
-            body = files.scratch / "remote"
             shutil.move(got.path, body)
             discard(folder)
-        return self._finish(clip, files, body, describe(got.info))
+        return body, describe(got.info)
+
+    def _joined(self, clip: Clip, files: Files, first: _Body, second: _Body) -> Clip | Drop:
+        from dyconv.download.join import NotJoinable, join
+
+        both = files.scratch / "joined.mkv"
+        try:
+            cut = join(first[0], second[0], both, max_height=self.max_height, language=clip.source.language)
+        except NotJoinable as error:
+            return Drop(clip, error.reason, error.detail)
+        done = self._finish(clip, files, both, {**first[1], "partner": second[1]})
+        return done if isinstance(done, Drop) else done.measured(partner_cut_s=round(float(cut), 3))
 
     def _finish(self, clip: Clip, files: Files, body: Path, info: dict[str, Any]) -> Clip | Drop:
         """Look at the body and hand it over under its proper name."""
