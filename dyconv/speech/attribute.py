@@ -10,6 +10,7 @@ import numpy as np
 from dyconv.records import PERSONS, Turn
 from dyconv.speech.decode import Decoding, Evidence, TurnModel
 from dyconv.speech.heard import fit, learn_rates
+from dyconv.speech.lips import leaning, read_lips
 from dyconv.speech.turns import close_gaps, drop_short, runs
 from dyconv.speech.voice import VoiceEvidence, compare_voices
 from dyconv.time import FPS, Span
@@ -41,15 +42,15 @@ class Attribution:
     def margin(self) -> float:
         """By how much lips bear the match of voices and faces out: mean log odds for a person while only they speak.
 
-        Of the people whose lips tell anything for a second, the one that is borne out least; 0 where there is none. Below 0,
-        lips would rather have the people exchanged.
+        Mean over the people for whom lips tell anything for a second; 0 where there is none. Below 0, lips would rather have
+        the people exchanged.
         """
         found = []
         for lips, alone in zip(self.by_lips, self.decoding.alone, strict=True):
             weight = alone * (np.abs(lips) >= _TELLS / 2)
             if weight.sum() >= FPS:
                 found.append(float((lips * weight).sum() / weight.sum()))
-        return min(found, default=0.0)
+        return sum(found) / max(len(found), 1)
 
     def agreement(self, person: int, frames: slice) -> float | None:
         """Share of frames in which lips and voice name the same one, of those in which both name somebody, 0 to 1."""
@@ -65,18 +66,24 @@ def attribute(evidence: Evidence, features: np.ndarray | None, model: TurnModel)
         evidence: its `voice` is not used.
         features: voice features [T, D]; used for two people only.
     """
-    people = len(evidence.lips)
-    heard = evidence.heard if evidence.heard is not None else np.zeros((0, len(evidence.speech)))
-    decoding = model.decode(evidence)
-    voices, rates = VoiceEvidence(np.zeros(len(evidence.speech)), 0.0), np.zeros((0, people + 1))
+    people, speech, lips = len(evidence.lips), evidence.speech, evidence.lips
+    heard = evidence.heard if evidence.heard is not None else np.zeros((0, len(speech)))
+    rates = np.zeros((0, people + 1))
+    if len(heard):  # lips have the first word on whose a voice is, voices on what a face's scores mean
+        first = leaning(lips)
+        rates = learn_rates(heard, speech, first, np.zeros(len(speech)))
+        evidence = replace(evidence, lips=read_lips(lips, evidence.seen, speech, first))
+    decoding = model.decode(evidence, rates if len(heard) else None)
+    voices = VoiceEvidence(np.zeros(len(speech)), 0.0)
     for _ in range(_ROUNDS):
         if features is not None and people == 2:
-            voices = compare_voices(features, *(sure_frames(decoding, evidence.speech, person) for person in range(2)))
+            voices = compare_voices(features, *(sure_frames(decoding, speech, person) for person in range(2)))
             evidence = replace(evidence, voice=np.stack([voices.odds, -voices.odds]) / 2)
         if len(heard):
-            rates = learn_rates(heard, evidence.speech, decoding.alone, decoding.other)
+            rates = learn_rates(heard, speech, decoding.alone, decoding.other)
+            evidence = replace(evidence, lips=read_lips(lips, evidence.seen, speech, decoding.persons))
         decoding = model.decode(evidence, rates if len(heard) else None)
-    by_lips = _against_others(evidence.lips)
+    by_lips = _against_others(lips)
     singles = ((), *((person,) for person in range(people)), ())
     by_voice = _against_others(evidence.voice + (fit(heard, rates, singles)[:, 1:-1].T if len(heard) else 0.0))
     return Attribution(decoding, voices, rates, by_lips, by_voice)

@@ -82,10 +82,10 @@ class TurnModel:
     speech_weight: float = 0.5
     lip_weight: float = 0.15
     voice_weight: float = 0.1
-    heard_weight: float = 0.15
-    both_cost: float = 1.5
+    heard_weight: float = 0.25
+    both_cost: float = 0.75
     other_cost: float = 1.0
-    hidden_both_cost: float = 4.0
+    hidden_both_cost: float = 2.5
 
     def decode(self, evidence: Evidence, rates: np.ndarray | None = None) -> Decoding:
         """Posteriors and best path for P people, P >= 1.

@@ -31,8 +31,11 @@ def learn_rates(heard: np.ndarray, speech: np.ndarray, alone: np.ndarray, other:
     Args:
         heard: float [K, T], 0 to 1.
         speech: float [T], 0 to 1.
+
+    Moments in which two voices are heard are not learnt from: whoever is taken to be alone there most likely is not.
     """
-    weight = np.concatenate([alone, other[None]]) * speech / _NEW
+    second = np.sort(heard, axis=0)[-2] if len(heard) > 1 else np.zeros(len(speech))
+    weight = np.concatenate([alone, other[None]]) * speech * (1.0 - second) / _NEW
     usual = pooled_rates(heard, speech, len(alone))
     prior = _PRIOR_S * FPS / _NEW
     rates = (heard @ weight.T + prior * usual) / (weight.sum(axis=1) + prior)
@@ -56,7 +59,15 @@ def fit(heard: np.ndarray, rates: np.ndarray, states: tuple[tuple[int, ...], ...
     return np.stack(columns, axis=1)
 
 
-def own_voice(rates: np.ndarray) -> list[int] | None:
-    """For each of the people the voice that is heard most while they speak; None where two have the same one."""
-    best = [int(voice) for voice in rates[:, :-1].argmax(axis=0)] if len(rates) else []
-    return best if best and len(set(best)) == len(best) else None
+def own_voice(rates: np.ndarray, by: float = 0.0) -> list[int] | None:
+    """For each of the people the voice that is heard most while they speak; None where two have the same one.
+
+    Args:
+        by: the voice must be heard so much more often, 0 to 1, while they speak than while any of the others does.
+    """
+    people = rates[:, :-1]
+    best = [int(voice) for voice in people.argmax(axis=0)] if len(rates) else []
+    if not best or len(set(best)) < len(best):
+        return None
+    ahead = [people[voice, person] - np.delete(people[voice], person).max(initial=0.0) for person, voice in enumerate(best)]
+    return best if min(ahead) >= by else None

@@ -30,13 +30,15 @@ import numpy as np
 
 from dyconv.arrays import save_arrays
 from dyconv.faces import load_faces
-from dyconv.media.audio import read_audio, write_audio
+from dyconv.media.audio import read_audio, read_channels, write_audio
 from dyconv.models import registry
 from dyconv.models.slots import ActiveSpeaker, Diarizer, Vad
 from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Turn
 from dyconv.speech.attribute import SPEECH, Attribution, TurnRules, attribute, seconds_spoken
+from dyconv.speech.channels import channel_evidence
 from dyconv.speech.decode import Decoding, Evidence, TurnModel
 from dyconv.speech.enrol import enrolment
+from dyconv.speech.heard import own_voice
 from dyconv.speech.turns import activity, speaker_changes
 from dyconv.speech.voice import voice_features
 from dyconv.stages.base import Files, Resources, Stage
@@ -45,6 +47,8 @@ from dyconv.time import FPS, frame_samples
 
 _CANDIDATES = 4  # faces that are decoded at once, by time on screen
 _MORE_VOICES = 2  # than candidates: how many further voices a diarizer may hear
+_CHANNEL_WEIGHT = 0.4  # of a frame's log odds by channel: microphones do not err for seconds, as a diarizer does
+_OWN_VOICE = 0.6  # how much more often a voice is heard while its owner speaks
 _SURE_SHIFT = 0.5  # confidence from which a shift is taken for one
 
 
@@ -116,15 +120,18 @@ class People(Stage):
         if (spoken := float((speech >= SPEECH).sum()) / FPS) < self.min_heard_s:
             yield Drop(clip, DropReason.NOT_DYADIC, f"expected two people heard, found {spoken:.1f} s of speech")
             return
-        heard = self._heard(samples, len(faces))
+        channels = _channels(clip, files, len(speech))
+        heard = self._heard(samples, len(faces)) if channels is None else channels
         pair, third = self._pair(faces, speech, heard)
         if third:
             yield Drop(clip, DropReason.NOT_DYADIC, third)
             return
         evidence = _evidence(pair, speech, heard, [face for face in faces if face not in pair])
-        attribution = attribute(evidence, voice_features(samples, len(speech)), TurnModel())
+        model = TurnModel() if channels is None else TurnModel(heard_weight=_CHANNEL_WEIGHT)
+        attribution = attribute(evidence, voice_features(samples, len(speech)), model)
         sync = watched.sync(pair, attribution.decoding.persons + attribution.decoding.other)
-        yield self._decided(_synced(clip, sync), files, pair, evidence, attribution, sync, samples)
+        clip = _synced(clip if channels is None else _mapped(clip, attribution), sync)
+        yield self._decided(clip, files, pair, evidence, attribution, sync, samples)
 
     def _heard(self, samples: np.ndarray, faces: int) -> np.ndarray:
         """Voices by sound alone, float32 [K, T]."""
@@ -213,7 +220,10 @@ class People(Stage):
         return None
 
     def _one_voice(self, evidence: Evidence, attribution: Attribution) -> tuple[DropReason, str] | None:
-        """Two names for one voice? Lips seen speaking on two faces seen together prove two; otherwise the voices must."""
+        """Two names for one voice? Lips seen speaking on two faces seen together prove two, and so do two voices of their own.
+
+        Otherwise the voices, as attributed, must differ.
+        """
         spoken = [
             attribution.decoding.speaks(person) & evidence.seen[person] & (evidence.lips[person] > 0) for person in range(2)
         ]
@@ -221,12 +231,28 @@ class People(Stage):
         if together >= self.min_seen_s and all(own.sum() >= self.min_heard_s * FPS for own in spoken):
             return None
         found = attribution.voices.separation
-        if found >= self.min_separation:
+        if found >= self.min_separation or own_voice(attribution.rates, _OWN_VOICE):
             return None
         return (
             DropReason.NOT_DYADIC,
             f"one voice heard: expected two voices {self.min_separation:g} standard deviations apart, found {found:.1f}",
         )
+
+
+def _channels(clip: Clip, files: Files, frames: int) -> np.ndarray | None:
+    """When each of the source's two channels speaks, float32 [2, T]; None where they do not carry one person each."""
+    if Key.CHANNELS not in clip.assets:
+        return None
+    found = channel_evidence(read_channels(files.path(clip, Key.CHANNELS)))
+    if not found.separate:
+        return None
+    return np.pad(found.activity[:, :frames], ((0, 0), (0, max(0, frames - found.activity.shape[1]))))
+
+
+def _mapped(clip: Clip, attribution: Attribution) -> Clip:
+    """Says whose each channel is, where each of the two has one."""
+    own = own_voice(attribution.rates)
+    return clip if own is None else clip.measured(people__channels=f"p0={own[0]},p1={own[1]}")
 
 
 def _as_long_as(samples: np.ndarray, wanted: int) -> np.ndarray:
