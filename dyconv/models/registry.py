@@ -8,6 +8,7 @@ Adding a model is a wrapper file and one `ModelSpec` here. Weights lie in a cach
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -130,7 +131,10 @@ def load(name: str) -> Any:
                 f"{path} is not the file that model {name} was made with", hint=f"run: dyconv models pull --force {name}"
             )
         paths.append(path)
-    return _resolve(spec.factory)(*paths)
+    model = _resolve(spec.factory)(*paths)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # a worker has one core, and sums in another order would be other bytes
+    return model
 
 
 def _by_hand(weights: list[Weight]) -> str:
