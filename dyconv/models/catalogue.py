@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dyconv.models import pyannote_community
 from dyconv.models.registry import ModelSpec, Weight
 
 _WHEEL = "mediapipe 0.10.21 wheel (PyPI)"
@@ -108,6 +109,58 @@ MODELS: tuple[ModelSpec, ...] = (
         licence="Apache-2.0",
         about="speed of the mouth's opening in the face's own frame, and how it goes with the sound",
         default=True,
+    ),
+    ModelSpec(
+        name="pyannote_small",
+        slot="diarizer",
+        factory="dyconv.models.pyannote_small:PyannoteSmall",
+        licence="non-commercial research (some of the voices it learnt from)",
+        about="pyannote.audio's diarization pipeline with small models trained here: PyanNet, x-vectors",
+        weights=(
+            Weight(
+                path="pyannote_small/config.json",
+                sha256="3474a72c0ca396b495bc4ac3588a6c1b3b8f24731df51c92c2d1109d76f4a986",
+                origin="trained here: training/diarization",
+                packaged=True,
+            ),
+            Weight(
+                path="pyannote_small/segmentation.safetensors",
+                sha256="bde14862ee1525f5ebd4412a786adf65e3e14c8e8e4cc90a80035b4148ff30fc",
+                origin="trained here: training/diarization",
+                packaged=True,
+            ),
+            Weight(
+                path="pyannote_small/embedding.safetensors",
+                sha256="d5df4d10c85144ae96a121d30cb1e12953499ce0c0f9a78299cd6a780106012b",
+                origin="trained here: training/diarization",
+                packaged=True,
+            ),
+        ),
+        default=True,
+    ),
+    ModelSpec(
+        name="pyannote_community",
+        slot="diarizer",
+        factory="dyconv.models.pyannote_community:PyannoteCommunity",
+        licence="CC-BY-4.0, conditions to accept on the hub",
+        about="pyannote.audio's published pipeline, speaker-diarization-community-1",
+        weights=(pyannote_community.hub_weight(),),
+        extra="HF_TOKEN to pull it; DYCONV_PYANNOTE=FOLDER or a hub id takes another pipeline",
+    ),
+    ModelSpec(
+        name="htdemucs",
+        slot="enhancer",
+        factory="dyconv.models.demucs_enhancer:DemucsEnhancer",
+        licence="MIT (code); weights trained on MUSDB18-HQ and 800 further songs, research use",
+        about="the published Hybrid Transformer Demucs, its vocals stem: 44.1 kHz stereo, about real time on one core",
+        weights=(
+            Weight(
+                path="demucs/htdemucs/955717e8.safetensors",
+                sha256=None,  # demucs names the file by its training run and publishes no hash of it
+                origin="https://huggingface.co/adefossez/HTDemucs/resolve/main/955717e8.safetensors",
+                fetch="dyconv.models.fetch:https_file",
+            ),
+        ),
     ),
     ModelSpec(
         name="turn_gate",
