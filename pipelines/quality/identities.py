@@ -10,7 +10,8 @@ import numpy as np
 
 from dyconv.media.audio import write_audio
 from dyconv.synth.compose import PersonInput
-from dyconv.time import SAMPLE_RATE, sample_at, seconds
+from dyconv.time import SAMPLE_RATE
+from dyconv.truth import TruthTurn
 
 # Held-out clips that one clean voice and one face fill. Left out of `training.corpora.HELD_OUT_HEADS`: lia__driving3 (no
 # sound), liveportrait__d14 (music only), senselab__sally_vid (a cut), msdwild__speaking_mp4s__3 (sings over a car radio).
@@ -35,6 +36,8 @@ _PHOTOGRAPHS = (  # package, file, box of one person (x0, y0, x1, y1)
     ("insightface", "data/images/t1.jpg", (0, 205, 262, 700)),
 )
 _PAUSE_S = 0.4
+_STEP = SAMPLE_RATE // 100
+_SHORTEST = 40  # steps of 10 ms: what one speaker says alone, before or after an overlap
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def packaged_cast(scratch: Path) -> Cast:
     """Two photographs, and what each speaker of the packaged telephone sample says alone."""
     from PIL import Image
 
+    from dyconv.speech.turns import runs
     from dyconv.synth.sound import faded, read_sound
     from pipelines.make_demo import PEOPLE, packaged, reference_turns
 
@@ -101,14 +105,20 @@ def packaged_cast(scratch: Path) -> Cast:
     pause = np.zeros(int(_PAUSE_S * SAMPLE_RATE), np.float32)
     for person, (package, file, box) in zip(sorted(PEOPLE.values()), _PHOTOGRAPHS, strict=True):
         voice, picture = scratch / f"{person}.wav", scratch / f"{person}.png"
-        parts = []
-        for turn in turns:
-            others = [other for other in turns if other.person != person and other.start < turn.end and other.end > turn.start]
-            if turn.person == person and not others:
-                start, stop = sample_at(seconds(turn.start)), sample_at(seconds(turn.end))
-                parts += [faded(mix[start:stop], 0.02), pause]
+        own, others = (_heard(turns, len(mix), person, own=own) for own in (True, False))
+        spans = [(start * _STEP, stop * _STEP) for start, stop in runs(own & ~others) if stop - start >= _SHORTEST]
+        parts = [part for start, stop in spans for part in (faded(mix[start:stop], 0.02), pause)]
         write_audio(voice, np.concatenate(parts))
         with Image.open(packaged(package, file)) as image:
             image.convert("RGB").crop(box).save(picture)
         people[person] = PersonInput(picture, voice)
     return Cast(people, (), real=False)
+
+
+def _heard(turns: tuple[TruthTurn, ...], samples: int, person: str, *, own: bool) -> np.ndarray:
+    """Bool per 10 ms: where a person (or, not `own`, anybody else) speaks."""
+    out = np.zeros(-(-samples // _STEP), bool)
+    for turn in turns:
+        if (turn.person == person) == own:
+            out[round(turn.start * 100) : round(turn.end * 100)] = True
+    return out

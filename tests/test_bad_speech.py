@@ -1,0 +1,103 @@
+"""Speech that is hard or wrong, through the real chain: each source ends for the right reason, never with voices swapped.
+
+All sources go through one run of the `demo` recipe as far as the voices. What is said of each is held against its truth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from dyconv.ledger import read_ledger
+from dyconv.models import registry
+from dyconv.records import Clip, Drop
+from dyconv.runner import RunOptions, run
+from dyconv.score import outcomes, score
+from dyconv.store import Store
+from dyconv.truth import read_truth
+from pipelines.quality.building import quality_recipe
+from pipelines.quality.measuring import measure
+from tests.talk_scenes import Scene, Studio
+
+KEPT = None
+DOUBT = ("NOT_DYADIC", "ATTRIBUTION_UNSURE")
+# How each may end. "Kept" always means with at most WRONG of the speech given to the wrong person, and no swap.
+ENDS: dict[str, tuple[str | None, ...]] = {
+    "good": (KEPT,),
+    "three": ("NOT_DYADIC", "FACES_NOT_TWO"),
+    "narrator": (KEPT, *DOUBT),
+    "laughter": (KEPT,),
+    "crosstalk": (KEPT, *DOUBT, "SEPARATION_POOR"),
+    "loud-music": (KEPT, *DOUBT),
+    "clipped": (KEPT,),
+    "dubbed": (KEPT, *DOUBT, "OUT_OF_SYNC"),
+    "late-40": (KEPT,),
+    "late-80": (KEPT,),
+    "late-200": (KEPT, "ATTRIBUTION_UNSURE", "OUT_OF_SYNC"),
+    "one-silent": ("NOT_DYADIC",),
+    "twins": (KEPT, *DOUBT, "FACES_NOT_TWO"),
+    "stereo": (KEPT,),
+    "narrow": (KEPT,),
+}
+WRONG = 0.08
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of one source."""
+
+    reason: str | None
+    detail: str
+    score: dict[str, Any]
+    people: list[Clip]
+    separated: list[Clip]
+    measures: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]]:
+    recipe = quality_recipe()
+    for stage in recipe.stages:
+        for model in stage.models():
+            if registry.missing(registry.get(model)):
+                pytest.skip(f"no weights of {model}: dyconv models pull --all-default")
+    folder = tmp_path_factory.mktemp("bad-speech")
+    studio = Studio(folder)
+    scenes = {name: studio.make(name) for name in ENDS}
+    rows = [{"id": name, "url": str(scene.media), "licence": "demo-local"} for name, scene in scenes.items()]
+    manifest = folder / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(recipe, manifest, str(folder / "out"), RunOptions(workers=0, pack=False))
+    yield {name: _ended(Store(folder / "out"), name, scene) for name, scene in scenes.items()}
+
+
+def _ended(store: Store, name: str, scene: Scene) -> Ended:
+    log = read_ledger(store)[name]
+    found = measure(store, scene.truth, name)
+    reached = list(outcomes(store, log, "people"))
+    measures: dict[str, Any] = {}
+    for outcome in reached:
+        measures |= (outcome.clip if isinstance(outcome, Drop) else outcome).measures
+    passed = [clip for clip in reached if isinstance(clip, Clip)]
+    separated = [clip for clip in outcomes(store, log, "separate") if isinstance(clip, Clip)]
+    return Ended(
+        found.reason, found.end, score(store, read_truth(scene.truth), scene.truth.parent, name), passed, separated, measures
+    )
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_it_ends_for_the_right_reason_and_with_nobody_swapped(ended: dict[str, Ended], name: str) -> None:
+    found = ended[name]
+    assert found.reason in ENDS[name], found.detail
+    if found.people:
+        assert (found.score["speaker_confusion"] or 0.0) <= WRONG
+        assert not found.score["speaker_swaps"]
+
+
+def test_a_voice_off_screen_is_given_to_neither(ended: dict[str, Ended]) -> None:
+    for clip in ended["narrator"].people:
+        assert any(turn.person is None for turn in clip.turns)
