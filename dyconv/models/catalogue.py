@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dyconv.models import pyannote_community
+from dyconv.models import lr_asd, pyannote_community
 from dyconv.models.registry import ModelSpec, Weight
 
 _WHEEL = "mediapipe 0.10.21 wheel (PyPI)"
@@ -109,6 +109,30 @@ MODELS: tuple[ModelSpec, ...] = (
         licence="Apache-2.0",
         about="speed of the mouth's opening in the face's own frame, and how it goes with the sound",
         default=True,
+    ),
+    ModelSpec(
+        name="mouth_sync",
+        slot="active_speaker",
+        factory="dyconv.models.mouth_sync:MouthSync",
+        licence="non-commercial research only",
+        about="mouth pictures and lip shapes against mel bands: who speaks, and how far the sound is shifted",
+        weights=(
+            Weight(
+                path="mouth_sync/model.safetensors",
+                sha256="8bd68b621cd89248d75c0b58e2c61770e2e8bfaa5b4801e70d8dcab4c6462bd9",
+                origin="trained here: training/active_speaker",
+                packaged=True,
+            ),
+        ),
+    ),
+    ModelSpec(
+        name="lr_asd",
+        slot="active_speaker",
+        factory="dyconv.models.lr_asd:LrAsd",
+        licence="MIT",
+        about="LR-ASD, trained on AVA-ActiveSpeaker: lips, face and sound together, the research-grade choice",
+        weights=(lr_asd.weight(),),
+        extra="DYCONV_LR_ASD=PATH takes the published weights from where they lie",
     ),
     ModelSpec(
         name="pyannote_small",
