@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "models": "dyconv.cli.models:models",
     "doctor": "dyconv.cli.doctor:doctor",
     "show": "dyconv.cli.show:show",
+    "listen": "dyconv.cli.listen:listen",
     "report": "dyconv.cli.report:report",
     "synth": "dyconv.cli.synth:synth",
 }

@@ -27,7 +27,7 @@ from dyconv.store import Store
 from dyconv.time import FPS, Span, frame_at
 
 MEDIA_HEIGHT = 360
-_UNREADABLE = (StoreError, UnreadableSource, av.FFmpegError, soundfile.LibsndfileError, OSError, ValueError)
+UNREADABLE = (StoreError, UnreadableSource, av.FFmpegError, soundfile.LibsndfileError, OSError, ValueError)
 
 
 @dataclass
@@ -62,10 +62,11 @@ class ClipView:
         try:
             return self.store.local(ref.path)
         except StoreError as error:
-            self._note(key, error)
+            self.note(key, error)
             return None
 
-    def _note(self, key: Key, error: BaseException) -> None:
+    def note(self, key: Key, error: BaseException) -> None:
+        """Remember that an asset is there and cannot be read."""
         self.notes.append(f"{key.value}: {str(error).splitlines()[0][:140]}")
 
     def frames(self, times: list[float]) -> list[tuple[float, np.ndarray]]:
@@ -86,8 +87,8 @@ class ClipView:
                 found: list[tuple[float, np.ndarray]] = []
                 try:
                     found.extend((time - offset, picture) for time, picture in reader(path, [time + offset for time in times]))
-                except _UNREADABLE as error:
-                    self._note(key, error)
+                except UNREADABLE as error:
+                    self.note(key, error)
                 if found:
                     return found
         return []
@@ -98,8 +99,8 @@ class ClipView:
             return None
         try:
             return read_audio(path)
-        except _UNREADABLE as error:
-            self._note(key, error)
+        except UNREADABLE as error:
+            self.note(key, error)
             return None
 
     def speech(self) -> dict[str, np.ndarray]:
@@ -108,8 +109,8 @@ class ClipView:
             return {}
         try:
             return {name: array for name, array in load_arrays(path).items() if array.ndim == 1}
-        except _UNREADABLE as error:
-            self._note(Key.SPEECH, error)
+        except UNREADABLE as error:
+            self.note(Key.SPEECH, error)
             return {}
 
     def faces(self) -> dict[str, FaceArrays]:
@@ -118,8 +119,8 @@ class ClipView:
             return {}
         try:
             return load_faces(path)
-        except (*_UNREADABLE, KeyError) as error:
-            self._note(Key.FACES, error)
+        except (*UNREADABLE, KeyError) as error:
+            self.note(Key.FACES, error)
             return {}
 
 
