@@ -76,6 +76,14 @@ def test_different_gains_of_the_channels_do_not_matter(call: Speech) -> None:
     assert channel_evidence(apart(call) * np.float32([[1.0], [0.1]])).separate
 
 
+def test_an_echo_of_the_partner_is_not_one_s_own_speech(call: Speech) -> None:
+    sound = apart(call)
+    echo = np.roll(sound[::-1], round(0.2 * SAMPLE_RATE), axis=1) * np.float32(10 ** (-15 / 20))
+    clean, echoed = (channel_evidence(heard).activity > 0.5 for heard in (sound, sound + echo))
+    assert channel_evidence(sound + echo).separate
+    assert (echoed & ~clean).sum() <= 0.02 * clean.sum()
+
+
 def test_a_scene_in_stereo_is_not_taken(call: Speech) -> None:
     frames = call.frames
     noise = np.random.default_rng(0).normal(0, 0.02, (2, frames * SAMPLES_PER_FRAME)).astype(np.float32)

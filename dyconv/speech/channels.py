@@ -23,6 +23,7 @@ _WINDOW = 3  # frames over which energies are averaged
 _SNR_DB = 10.0  # above its floor a channel is active
 _RANGE_DB = 40.0  # so far below its loudest moment it is not
 _LEAK_MARGIN_DB = 6.0  # energy that the other channel's crosstalk explains up to this is not this person's
+_ECHO = 11  # frames (0.44 s) in which what is said over there may come back in this channel
 _SOFT_DB = 2.5  # width of the step from silent to active
 _GAP = 9  # frames (0.36 s) between words that are bridged
 _MIN_ALONE_S = 0.6  # each channel must be heard alone for so long, and ...
@@ -117,9 +118,10 @@ def _likeness(sound: np.ndarray, both: np.ndarray) -> float:
 
 def _activity(energy: np.ndarray, heard: np.ndarray, leaks: np.ndarray) -> np.ndarray:
     """Float32 [2, T]: each channel's speech beyond its floor and beyond what the other channel leaks into it."""
-    from scipy.ndimage import grey_closing
+    from scipy.ndimage import grey_closing, maximum_filter1d
 
-    beyond = _db(energy) - (_db(energy[::-1]) + leaks[::-1, None] + _LEAK_MARGIN_DB)
+    until_now = maximum_filter1d(energy[::-1], _ECHO, axis=1, origin=_ECHO // 2)
+    beyond = _db(energy) - (_db(until_now) + leaks[::-1, None] + _LEAK_MARGIN_DB)
     chance = _sigmoid(np.minimum(heard, beyond) / _SOFT_DB)
     return np.stack([grey_closing(row, size=min(_GAP, len(row))) for row in chance]).astype(np.float32)
 
