@@ -5,6 +5,7 @@ from __future__ import annotations
 from dyconv.download.licences import OPEN_LICENCES
 from dyconv.recipe import Recipe
 from dyconv.records import Key
+from dyconv.stages.clean import Clean
 from dyconv.stages.clips import Clips
 from dyconv.stages.crop import Crop
 from dyconv.stages.download import Download
@@ -26,7 +27,8 @@ RECIPE = Recipe(
         Scenes(max_segment_s=600.0),
         Normalize(max_height=1080),
         Tracks(detector="mediapipe_face", landmarker="mediapipe_mesh", identity="appearance", min_face_px=64.0),
-        People(vad="silero", active_speaker="lip_motion", min_seen=1),
+        Clean(enhancer="htdemucs_small"),
+        People(vad="silero", active_speaker="mouth_sync", diarizer="pyannote_small", min_seen=1),
         Clips(min_clip_s=2.0, max_clip_s=60.0, people_seen=(1, 2), min_face_px=64.0),
         Separate(separator="turn_gate"),
         Crop(size=512, margin=1.5),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dyconv.download.licences import OPEN_LICENCES
 from dyconv.recipe import Recipe
 from dyconv.records import Key
+from dyconv.stages.clean import Clean
 from dyconv.stages.clips import Clips
 from dyconv.stages.crop import Crop
 from dyconv.stages.download import Download
@@ -31,7 +32,10 @@ RECIPE = Recipe(
         Scenes(max_segment_s=600.0),
         Normalize(max_height=2160),
         Tracks(detector="mediapipe_face", landmarker="mediapipe_mesh", identity="appearance", min_face_px=400.0),
-        People(vad="silero", active_speaker="lip_motion", min_seen=2, min_heard_s=3.0, min_changes=3),
+        Clean(enhancer="htdemucs_small", max_rest_db=0.0),
+        People(
+            vad="silero", active_speaker="mouth_sync", diarizer="pyannote_small", min_seen=2, min_heard_s=3.0, min_changes=3
+        ),
         Clips(min_clip_s=3.0, max_clip_s=60.0, people_seen=(2,), min_face_px=400.0, min_coverage=0.9),
         Separate(separator="turn_gate", max_bleed_db=-20.0, max_overlap_share=0.2),
         Crop(size=512, margin=1.5),
