@@ -9,7 +9,7 @@ import numpy as np
 
 from dyconv.records import PERSONS, Turn
 from dyconv.speech.decode import Decoding, Evidence, TurnModel
-from dyconv.speech.heard import fit, learn_rates
+from dyconv.speech.heard import fit, learn_shares
 from dyconv.speech.lips import leaning, read_lips
 from dyconv.speech.turns import close_gaps, drop_short, runs
 from dyconv.speech.voice import VoiceEvidence, compare_voices
@@ -17,7 +17,7 @@ from dyconv.time import FPS, Span
 
 SPEECH = 0.5  # VAD probability from which a frame counts as speech
 _SURE = 0.85  # posterior from which a frame may teach a voice
-_ROUNDS = 4
+_ROUNDS = 3
 _TELLS = 1.0  # log odds from which lips, or a voice, are taken to name somebody
 _FEW = 5  # frames; with fewer in which both tell there is no agreement to speak of
 
@@ -29,13 +29,13 @@ class Attribution:
     Attributes:
         decoding: posteriors of the last round.
         voices: how far the voices of two people, as attributed, can be told apart.
-        rates: float [K, P + 1], which heard voice is whose, see `dyconv.speech.heard`; K is 0 where none was heard.
+        shares: float [K, P + 1], which heard voice is whose, see `dyconv.speech.heard`; K is 0 where none was heard.
         by_lips, by_voice: float [P, T], log odds for this person against the best of the others, from either source alone.
     """
 
     decoding: Decoding
     voices: VoiceEvidence
-    rates: np.ndarray
+    shares: np.ndarray
     by_lips: np.ndarray
     by_voice: np.ndarray
 
@@ -62,31 +62,41 @@ class Attribution:
 def attribute(evidence: Evidence, features: np.ndarray | None, model: TurnModel) -> Attribution:
     """Decode in rounds: speech attributed surely teaches whose the voices are, and they help where lips do not show.
 
+    What a source of evidence tells is learnt from the other ones, or it would come to believe itself: whose a heard voice is
+    from lips alone, how two voices sound from lips and heard voices.
+
     Args:
         evidence: its `voice` is not used.
         features: voice features [T, D]; used for two people only.
     """
-    people, speech, lips = len(evidence.lips), evidence.speech, evidence.lips
+    speech, lips, seen = evidence.speech, evidence.lips, evidence.seen
     heard = evidence.heard if evidence.heard is not None else np.zeros((0, len(speech)))
-    rates = np.zeros((0, people + 1))
-    if len(heard):  # lips have the first word on whose a voice is, voices on what a face's scores mean
-        first = leaning(lips)
-        rates = learn_rates(heard, speech, first, np.zeros(len(speech)))
-        evidence = replace(evidence, lips=read_lips(lips, evidence.seen, speech, first))
-    decoding = model.decode(evidence, rates if len(heard) else None)
-    voices = VoiceEvidence(np.zeros(len(speech)), 0.0)
+    plain = replace(evidence, voice=np.zeros(lips.shape))
+    if len(heard):
+        plain = replace(plain, lips=read_lips(lips, seen, speech, leaning(lips)))
     for _ in range(_ROUNDS):
-        if features is not None and people == 2:
-            voices = compare_voices(features, *(sure_frames(decoding, speech, person) for person in range(2)))
-            evidence = replace(evidence, voice=np.stack([voices.odds, -voices.odds]) / 2)
+        shares = _shares(heard, speech, model.decode(plain))
+        voices = _voices(features, model.decode(plain, shares), speech)
+        evidence = replace(plain, voice=np.stack([voices.odds, -voices.odds]) / 2) if len(lips) == 2 else plain
+        decoding = model.decode(evidence, shares)
         if len(heard):
-            rates = learn_rates(heard, speech, decoding.alone, decoding.other)
-            evidence = replace(evidence, lips=read_lips(lips, evidence.seen, speech, decoding.persons))
-        decoding = model.decode(evidence, rates if len(heard) else None)
+            plain = replace(plain, lips=read_lips(lips, seen, speech, decoding.persons))
     by_lips = _against_others(lips)
-    singles = ((), *((person,) for person in range(people)), ())
-    by_voice = _against_others(evidence.voice + (fit(heard, rates, singles)[:, 1:-1].T if len(heard) else 0.0))
-    return Attribution(decoding, voices, rates, by_lips, by_voice)
+    singles = ((), *((person,) for person in range(len(lips))), ())
+    by_voice = _against_others(evidence.voice + (fit(heard, shares, singles)[:, 1:-1].T if len(heard) else 0.0))
+    return Attribution(decoding, voices, shares, by_lips, by_voice)
+
+
+def _shares(heard: np.ndarray, speech: np.ndarray, decoding: Decoding) -> np.ndarray:
+    if not len(heard):
+        return np.zeros((0, len(decoding.alone) + 1))
+    return learn_shares(heard, speech, decoding.alone, decoding.other)
+
+
+def _voices(features: np.ndarray | None, decoding: Decoding, speech: np.ndarray) -> VoiceEvidence:
+    if features is None or len(decoding.alone) != 2:
+        return VoiceEvidence(np.zeros(len(speech)), 0.0)
+    return compare_voices(features, *(sure_frames(decoding, speech, person) for person in range(2)))
 
 
 def _against_others(scores: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from dyconv.speech.heard import fit, pooled_rates
+from dyconv.speech.heard import fit, usual_shares
 from dyconv.time import FPS
 
 
@@ -87,18 +87,18 @@ class TurnModel:
     other_cost: float = 1.0
     hidden_both_cost: float = 2.5
 
-    def decode(self, evidence: Evidence, rates: np.ndarray | None = None) -> Decoding:
+    def decode(self, evidence: Evidence, shares: np.ndarray | None = None) -> Decoding:
         """Posteriors and best path for P people, P >= 1.
 
         Args:
-            rates: float [K, P + 1], see `dyconv.speech.heard`; without them the voices say only that somebody speaks.
+            shares: float [K, P + 1], see `dyconv.speech.heard`; without them the voices say only how many speak.
         """
         people = len(evidence.lips)
         states = ((), *((person,) for person in range(people)), *combinations(range(people), 2), ())
         emission = self._emission(evidence, states)
         if evidence.heard is not None and len(evidence.heard):
-            rates = pooled_rates(evidence.heard, evidence.speech, people) if rates is None else rates
-            emission += self.heard_weight * fit(evidence.heard, rates, states)
+            shares = usual_shares(evidence.heard, evidence.speech, people) if shares is None else shares
+            emission += self.heard_weight * fit(evidence.heard, shares, states)
         moves = self._moves(states)
         posterior = _forward_backward(emission, moves)
         persons = np.zeros((people, emission.shape[0]))

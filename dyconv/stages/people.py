@@ -139,7 +139,7 @@ class People(Stage):
         if self._diarizer is None:
             return np.zeros((0, frames), np.float32)
         most = max(2, min(faces, _CANDIDATES)) + _MORE_VOICES
-        return self._diarizer.diarize(samples, max_speakers=most).activity
+        return self._diarizer.diarize(samples, min_speakers=2, max_speakers=most).activity
 
     def _pair(self, faces: Sequence[Face], speech: np.ndarray, heard: np.ndarray) -> tuple[list[Face], str | None]:
         """The two that talk, in the order of `faces`, a partner who is only heard standing in for one never seen.
@@ -231,7 +231,7 @@ class People(Stage):
         if together >= self.min_seen_s and all(own.sum() >= self.min_heard_s * FPS for own in spoken):
             return None
         found = attribution.voices.separation
-        if found >= self.min_separation or own_voice(attribution.rates, _OWN_VOICE):
+        if found >= self.min_separation or own_voice(attribution.shares, _OWN_VOICE):
             return None
         return (
             DropReason.NOT_DYADIC,
@@ -251,7 +251,7 @@ def _channels(clip: Clip, files: Files, frames: int) -> np.ndarray | None:
 
 def _mapped(clip: Clip, attribution: Attribution) -> Clip:
     """Says whose each channel is, where each of the two has one."""
-    own = own_voice(attribution.rates)
+    own = own_voice(attribution.shares)
     return clip if own is None else clip.measured(people__channels=f"p0={own[0]},p1={own[1]}")
 
 
