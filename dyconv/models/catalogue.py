@@ -119,7 +119,7 @@ MODELS: tuple[ModelSpec, ...] = (
         weights=(
             Weight(
                 path="mouth_sync/model.safetensors",
-                sha256="8bd68b621cd89248d75c0b58e2c61770e2e8bfaa5b4801e70d8dcab4c6462bd9",
+                sha256="52e935d9f9971ce57c1351044c16fbf953af2764ed7dfc51c69ec6cdb41331c4",
                 origin="trained here: training/active_speaker",
                 packaged=True,
             ),
@@ -170,6 +170,22 @@ MODELS: tuple[ModelSpec, ...] = (
         about="pyannote.audio's published pipeline, speaker-diarization-community-1",
         weights=(pyannote_community.hub_weight(),),
         extra="HF_TOKEN to pull it; DYCONV_PYANNOTE=FOLDER or a hub id takes another pipeline",
+    ),
+    ModelSpec(
+        name="htdemucs_small",
+        slot="enhancer",
+        factory="dyconv.models.demucs_enhancer:DemucsEnhancer",
+        licence="non-commercial research (some of the voices it learnt from)",
+        about="a small Hybrid Transformer Demucs trained here, speech and rest: mono 16 kHz, 28 times real time on one core",
+        weights=(
+            Weight(
+                path="htdemucs_small/model.safetensors",
+                sha256="7beb6faf259955d7e1f21e4d76418c675ff70ddc7b0d36c71da35ec0b8cabcd2",
+                origin="trained here: training/cleanup",
+                packaged=True,
+            ),
+        ),
+        default=True,
     ),
     ModelSpec(
         name="htdemucs",
