@@ -110,9 +110,11 @@ def require(name: str) -> ModelSpec:
     spec = get(name)
     absent = missing(spec)
     if absent:
-        files = ", ".join(weight.path for weight in absent)
+        files = ", ".join(str(weight_path(weight)) for weight in absent)
+        if all(weight.packaged for weight in absent):
+            raise ModelMissing(f"model {name} needs {files}, which come with this project", hint=_restore(absent))
         how = f"dyconv models pull {name}" if all(weight.fetch for weight in absent) else _by_hand(absent)
-        raise ModelMissing(f"model {name} needs {files} in {cache_dir()}", hint=f"run: {how}")
+        raise ModelMissing(f"model {name} needs {files}", hint=f"run: {how}")
     return spec
 
 
@@ -128,13 +130,19 @@ def load(name: str) -> Any:
         path = weight_path(weight)
         if weight.sha256 and path.is_file() and sha256_of(path) != weight.sha256:
             raise ModelMissing(
-                f"{path} is not the file that model {name} was made with", hint=f"run: dyconv models pull --force {name}"
+                f"{path} is not the file that model {name} was made with",
+                hint=_restore([weight]) if weight.packaged else f"run: dyconv models pull --force {name}",
             )
         paths.append(path)
     model = _resolve(spec.factory)(*paths)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)  # a worker has one core, and sums in another order would be other bytes
     return model
+
+
+def _restore(weights: list[Weight]) -> str:
+    """How to get back files that are part of the project."""
+    return f"bring them back: git checkout -- {' '.join(str(weight_path(weight)) for weight in weights)}, or install again"
 
 
 def _by_hand(weights: list[Weight]) -> str:
@@ -153,10 +161,12 @@ def pull(name: str, *, force: bool = False) -> list[Path]:
         ModelMissing: where a file can only be brought by hand, or what came is not what was expected.
     """
     spec = get(name)
-    wanted = list(spec.weights) if force else missing(spec)
+    wanted = [weight for weight in spec.weights if not weight.packaged] if force else missing(spec)
     fetched = []
     for weight in wanted:
         target = weight_path(weight)
+        if weight.packaged:
+            raise ModelMissing(f"{target} of model {name} comes with this project and is gone", hint=_restore([weight]))
         if weight.fetch is None:
             raise ModelMissing(f"{weight.path} of model {name} cannot be fetched by a program", hint=_by_hand([weight]))
         target.parent.mkdir(parents=True, exist_ok=True)
