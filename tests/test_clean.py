@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from demucs.states import get_state, save_with_checksum
 from safetensors.torch import save_file
 
 from dyconv.errors import ModelMissing
 from dyconv.media.audio import read_audio, write_audio
 from dyconv.models import registry
-from dyconv.models.demucs_enhancer import SHAPE, DemucsEnhancer, load_network, save_network
+from dyconv.models.demucs_enhancer import SHAPE, DemucsEnhancer
+from dyconv.models.demucs_load import load_network, published, save_network
+from dyconv.models.registry import weight_path
 from dyconv.records import Clip, Drop, DropReason, Key, Source, source_clip
 from dyconv.score_metrics import si_sdr_db
 from dyconv.stages.base import Files
@@ -49,6 +53,19 @@ def speech(seconds: int, rms: float = 0.05) -> np.ndarray:
     return (samples * rms / np.sqrt((samples**2).mean())).astype(np.float32)
 
 
+def packaged(folder: Path) -> tuple[Path, Path]:
+    """Four stems at 44.1 kHz stereo, as the published htdemucs has them: in safetensors, and as demucs packs them."""
+    from demucs.htdemucs import HTDemucs
+
+    kwargs = {**TINY, "sources": ["drums", "bass", "other", "vocals"], "audio_channels": 2, "samplerate": 44_100}
+    net = HTDemucs(**kwargs)
+    save_network(folder / "stems.safetensors", net, kwargs)
+    package = {"klass": HTDemucs, "args": (), "kwargs": {**kwargs, "segment": Fraction(1)}, "state": get_state(net, None, True)}
+    save_with_checksum({**package, "training_args": {"seed": 42}}, folder / "tiny.th")
+    (path,) = folder.glob("tiny-*.th")
+    return folder / "stems.safetensors", path
+
+
 class TestEnhancer:
     def test_same_input_same_output_of_the_same_length(self, tiny: Path) -> None:
         mix = np.random.default_rng(0).normal(0, 0.1, 30_001).astype(np.float32)
@@ -74,13 +91,9 @@ class TestEnhancer:
         assert si_sdr_db(whole, parts) > 15, "each part is the same network's; only levels and context at the joins differ"
 
     def test_the_published_kind_is_stereo_at_44_khz_with_vocals(self, tmp_path: Path) -> None:
-        """Four stems at 44.1 kHz stereo, as demucs' htdemucs has them, in the same file format and through the same code."""
-        from demucs.htdemucs import HTDemucs
-
-        kwargs = {**TINY, "sources": ["drums", "bass", "other", "vocals"], "audio_channels": 2, "samplerate": 44_100}
-        save_network(tmp_path / "stems.safetensors", HTDemucs(**kwargs), kwargs)
+        path, _ = packaged(tmp_path)
         mix = np.random.default_rng(0).normal(0, 0.1, 20_000).astype(np.float32)
-        speech = DemucsEnhancer(tmp_path / "stems.safetensors").speech(mix)
+        speech = DemucsEnhancer(path).speech(mix)
         assert speech.shape == mix.shape and np.isfinite(speech).all()
 
     @pytest.mark.parametrize("klass", ["os.system", "demucs.solver.Solver", None])
@@ -90,10 +103,41 @@ class TestEnhancer:
         with pytest.raises(ModelMissing, match="expected one of"):
             load_network(tmp_path / "bad.safetensors")
 
-    def test_a_pickle_is_refused(self, tmp_path: Path) -> None:
-        torch.save({"klass": dict}, tmp_path / "955717e8.th")
+    def test_a_package_of_a_local_repository(self, tmp_path: Path) -> None:
+        """What `dyconv models pull htdemucs` brings: demucs' own format, written by demucs' own function."""
+        net, path = packaged(tmp_path)
+        mix = np.random.default_rng(0).normal(0, 0.1, 20_000).astype(np.float32)
+        assert np.array_equal(DemucsEnhancer(path).speech(mix), DemucsEnhancer(net).speech(mix))
+
+    def test_a_package_that_does_not_match_its_name_is_refused(self, tmp_path: Path) -> None:
+        _, path = packaged(tmp_path)
+        path.write_bytes(path.read_bytes() + b"\0")
+        with pytest.raises(ModelMissing, match="Invalid checksum"):
+            load_network(path)
+        renamed = path.rename(tmp_path / "tiny.th")
+        with pytest.raises(ModelMissing, match="no checksum in its name"):
+            load_network(renamed)
+
+    def test_a_package_that_would_run_something_is_refused(self, tmp_path: Path) -> None:
+        class Touch:
+            def __reduce__(self) -> tuple[object, ...]:
+                return (Path.touch, (tmp_path / "ran",))
+
+        save_with_checksum({"klass": Touch(), "state": {}}, tmp_path / "bad.th")
+        (path,) = tmp_path.glob("bad-*.th")
+        with pytest.raises(ModelMissing, match="is not read"):
+            load_network(path)
+        assert not (tmp_path / "ran").exists()
+
+    def test_another_pickle_is_no_safetensors(self, tmp_path: Path) -> None:
+        torch.save({"klass": dict}, tmp_path / "955717e8.pt")
         with pytest.raises(ModelMissing, match="no safetensors"):
-            load_network(tmp_path / "955717e8.th")
+            load_network(tmp_path / "955717e8.pt")
+
+    def test_a_file_elsewhere_is_named_by_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert published().sha256 and published().path.endswith(f"-{published().sha256[:8]}.th")
+        monkeypatch.setenv("DYCONV_HTDEMUCS", str(tmp_path / "mine-01234567.th"))
+        assert weight_path(published()) == tmp_path / "mine-01234567.th"
 
     def test_stems_without_speech_are_refused(self, tmp_path: Path) -> None:
         from demucs.htdemucs import HTDemucs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dyconv.models import lr_asd, pyannote_community
+from dyconv.models import demucs_load, lr_asd, pyannote_community
 from dyconv.models.registry import ModelSpec, Weight
 
 _WHEEL = "mediapipe 0.10.21 wheel (PyPI)"
@@ -191,16 +191,10 @@ MODELS: tuple[ModelSpec, ...] = (
         name="htdemucs",
         slot="enhancer",
         factory="dyconv.models.demucs_enhancer:DemucsEnhancer",
-        licence="MIT (code); weights trained on MUSDB18-HQ and 800 further songs, research use",
-        about="the published Hybrid Transformer Demucs, its vocals stem: 44.1 kHz stereo, about real time on one core",
-        weights=(
-            Weight(
-                path="demucs/htdemucs/955717e8.safetensors",
-                sha256=None,  # demucs names the file by its training run and publishes no hash of it
-                origin="https://huggingface.co/adefossez/HTDemucs/resolve/main/955717e8.safetensors",
-                fetch="dyconv.models.fetch:https_file",
-            ),
-        ),
+        licence="MIT",
+        about="the published Hybrid Transformer Demucs, its vocals: 44.1 kHz stereo, about real time",
+        weights=(demucs_load.published(),),
+        extra="DYCONV_HTDEMUCS=FILE takes a file of demucs' hub or of a local repository from where it lies",
     ),
     ModelSpec(
         name="turn_gate",

@@ -1,20 +1,14 @@
-"""Speech out of music and noise by demucs: our small network (`htdemucs_small`), or the published one (`htdemucs`).
-
-Both are files in the format of demucs' own hub repositories: safetensors with the network's class and arguments as
-JSON. Only demucs' network classes are made from such a file, and nothing is unpickled; demucs' older `.th` files are
-pickles and are refused.
-"""
+"""Speech out of music and noise by demucs: our small network (`htdemucs_small`), or the published one (`htdemucs`)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dyconv.errors import ModelMissing
+from dyconv.models.demucs_load import SPEECH, load_network
 from dyconv.time import SAMPLE_RATE
 
 # Of `demucs.htdemucs.HTDemucs`; what is not named is demucs' default.
@@ -28,8 +22,6 @@ SHAPE: dict[str, Any] = {
     "t_layers": 1,
     "t_heads": 4,
 }
-_CLASSES = ("demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs")
-_SPEECH = ("speech", "vocals")  # what a network may call it
 _BLOCK_S, _JOIN_S = 60, 1  # worked on at once, and how long two blocks fade into each other
 
 
@@ -42,9 +34,9 @@ class DemucsEnhancer:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises ModelMissing if the file is not a demucs network in safetensors with speech (or vocals) among its sources."""
+        """Raises ModelMissing if the file is not a demucs network with speech (or vocals) among its sources."""
         self._net = load_network(path)
-        self._source = next(index for index, name in enumerate(self._net.sources) if name in _SPEECH)
+        self._source = next(index for index, name in enumerate(self._net.sources) if name in SPEECH)
         self.method = f"demucs {type(self._net).__name__} {path.parent.name}/{path.name}"
 
     def speech(self, mix: np.ndarray) -> np.ndarray:
@@ -85,36 +77,3 @@ def _blocks(samples: int) -> Iterator[tuple[int, int]]:
         yield start, start + block
         start += block - join
     yield start, samples
-
-
-def load_network(path: Path) -> Any:
-    """A demucs network from a safetensors file in the format of demucs' hub repositories.
-
-    Raises:
-        ModelMissing: for any other file, saying what it is expected to be.
-    """
-    from demucs.hf import load_safetensors_model
-    from safetensors import SafetensorError, safe_open
-
-    hint = "demucs' hub repositories (adefossez/HTDemucs, ...) hold such files; its .th files are pickles and are not read"
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            about = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelMissing(f"{path} is no safetensors file: {error}", hint=hint) from error
-    if about.get("klass") not in _CLASSES or "structure" in about:
-        raise ModelMissing(f"{path} holds {about.get('klass', 'no network')}, expected one of {', '.join(_CLASSES)}", hint=hint)
-    net = load_safetensors_model(path)
-    if not set(net.sources) & set(_SPEECH):
-        raise ModelMissing(f"{path} takes out {', '.join(net.sources)}, expected speech or vocals among them", hint=hint)
-    return net.float().eval()
-
-
-def save_network(path: Path, net: Any, kwargs: dict[str, Any]) -> None:
-    """Write a network made by `demucs.htdemucs.HTDemucs(**kwargs)` in the format of demucs' hub repositories, float16."""
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().half().contiguous() for name, value in net.state_dict().items()}
-    about = {"klass": _CLASSES[0], "args": "[]", "kwargs": json.dumps(kwargs)}
-    save_file(state, str(path), metadata=about)

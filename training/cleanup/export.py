@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dyconv.models.demucs_enhancer import SHAPE, DemucsEnhancer, save_network
+from dyconv.models.demucs_enhancer import SHAPE, DemucsEnhancer
+from dyconv.models.demucs_load import save_network
 from dyconv.stages.clean import level_db
 from dyconv.store import sha256_of
 from dyconv.time import SAMPLE_RATE
