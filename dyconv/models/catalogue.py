@@ -138,7 +138,7 @@ MODELS: tuple[ModelSpec, ...] = (
         name="pyannote_small",
         slot="diarizer",
         factory="dyconv.models.pyannote_small:PyannoteSmall",
-        licence="non-commercial research (some of the voices it learnt from)",
+        licence="non-commercial research only",
         about="pyannote.audio's diarization pipeline with small models trained here: PyanNet, x-vectors",
         weights=(
             Weight(
@@ -175,7 +175,7 @@ MODELS: tuple[ModelSpec, ...] = (
         name="htdemucs_small",
         slot="enhancer",
         factory="dyconv.models.demucs_enhancer:DemucsEnhancer",
-        licence="non-commercial research (some of the voices it learnt from)",
+        licence="non-commercial research only",
         about="a small Hybrid Transformer Demucs trained here, speech and rest: mono 16 kHz, 28 times real time on one core",
         weights=(
             Weight(
@@ -202,7 +202,40 @@ MODELS: tuple[ModelSpec, ...] = (
         factory="dyconv.models.turn_gate:TurnGate",
         licence="Apache-2.0",
         about="each voice is the mix gated by attributed turns; no separation in overlap",
+    ),
+    ModelSpec(
+        name="target_tasnet",
+        slot="separator",
+        factory="dyconv.models.target_tasnet:TargetTasnet",
+        licence="non-commercial research only",
+        about="overlaps parted by what each person sounds like alone, corrected by a small network; the mix elsewhere",
+        weights=(
+            Weight(
+                path="target_tasnet/model.safetensors",
+                sha256="f6eee1bcd9808743c983aa0bbb35af57359a39f939bf1d2054fc95e8411ed465",
+                origin="trained here: training/separation",
+                packaged=True,
+            ),
+        ),
         default=True,
+    ),
+    ModelSpec(
+        name="pyannote_separation",
+        slot="separator",
+        factory="dyconv.models.pyannote_separation:PyannoteSeparation",
+        licence="MIT, conditions to accept on the hub",
+        about="pyannote.audio's SpeechSeparation pipeline, trained on AMI: its sources in overlap",
+        weights=(hub_separators.pyannote_weight(),),
+        extra="pip install 'pyannote.audio[separation]' speechbrain; HF_TOKEN to pull it, or DYCONV_PYANNOTE_SEPARATION=FOLDER",
+    ),
+    ModelSpec(
+        name="speechbrain_sepformer",
+        slot="separator",
+        factory="dyconv.models.speechbrain_separation:SpeechBrainSepformer",
+        licence="Apache-2.0, trained on WHAMR! (non-commercial)",
+        about="SpeechBrain's SepFormer trained on WHAMR! at 16 kHz: its sources in overlap",
+        weights=(hub_separators.sepformer_weight(),),
+        extra="pip install speechbrain; DYCONV_SEPFORMER=FOLDER or a hub id takes another model",
     ),
     ModelSpec(
         name="mesh",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dyconv.models.mouth_sync_input import BANDS, SHAPE
+from dyconv.models.mouth_sync_input import BANDS, LIPS, SHAPE
 
 WIDTH, SYNC = 96, 48
 REACH = 48  # frames a verdict depends on to either side
@@ -22,6 +22,11 @@ _PICTURE_SPAN = 5  # frames that the first convolution sees at once
 _NEAR = 3  # shifts in frames at which agreement is judged: -3 to 3
 _SECOND = 25
 _DILATIONS = (1, 2, 4, 8)
+_UPPER, _LOWER = (tuple(LIPS.index(point) for point in points) for points in ((13, 82, 312), (14, 87, 317)))  # inner lips
+_CHIN = LIPS.index(152)
+_POINTS = 3 * len(LIPS)
+_SPEEDS = 4  # of the opening, the chin, all lips, and the picture
+_QUICK, _SLOW = 9, 25  # frames over which speeds are averaged
 
 
 class MouthSyncNet(nn.Module):
@@ -35,7 +40,7 @@ class MouthSyncNet(nn.Module):
         super().__init__()
         self.pictures = _Pictures()
         self.shapes = nn.Sequential(*_over_time(SHAPE, 64, 5), *_over_time(64, 64, 3))
-        self.seen = nn.Sequential(*_over_time(WIDTH + 64, WIDTH, 3))
+        self.seen = nn.Sequential(*_over_time(WIDTH + 64 + 2 * _SPEEDS, WIDTH, 3))
         self.sounds = _Sounds()
         self.seen_sync = nn.Linear(WIDTH, SYNC)
         self.heard_sync = nn.Linear(WIDTH, SYNC)
@@ -48,7 +53,7 @@ class MouthSyncNet(nn.Module):
 
     def watch(self, thumbs: Tensor, shapes: Tensor) -> Tensor:
         """Vectors [B, T, 96] from pictures [B, T, 48, 48] (standardised, 0 where absent) and shapes [B, T, 53]."""
-        both = torch.cat([self.pictures(thumbs), self.shapes(shapes.transpose(1, 2))], dim=1)
+        both = torch.cat([self.pictures(thumbs), self.shapes(shapes.transpose(1, 2)), speeds(thumbs, shapes)], dim=1)
         return self.seen(both).transpose(1, 2)
 
     def hear(self, bands: Tensor) -> Tensor:
@@ -77,6 +82,22 @@ class MouthSyncNet(nn.Module):
     def log_odds(self, seen: Tensor, heard: Tensor) -> Tensor:
         """Calibrated log odds [B, T]."""
         return self.judge(seen, heard) * self.scale + self.shift
+
+
+def speeds(thumbs: Tensor, shapes: Tensor) -> Tensor:
+    """How quickly the mouth moves, [B, 8, T]: logs of mean squares over 9 and over 25 frames, about -3 to 3.
+
+    Of the opening between the inner lips, of the chin, of all lip points, and of the picture.
+    """
+    points = shapes[..., :_POINTS].unflatten(2, (len(LIPS), 3))
+    here = shapes[..., -1:, None]
+    step = (points[:, 2:] - points[:, :-2]) * here[:, 2:] * here[:, :-2]
+    opening = (step[:, :, list(_UPPER), 1] - step[:, :, list(_LOWER), 1]).mean(2)
+    change = (thumbs[:, 2:] - thumbs[:, :-2]).square().mean((2, 3)) * 0.1
+    squares = torch.stack([opening.square(), step[:, :, _CHIN].square().sum(2), step.square().sum(3).mean(2), change], dim=1)
+    squares = functional.pad(squares, (1, 1))
+    windows = [functional.avg_pool1d(squares, size, 1, size // 2, count_include_pad=False) for size in (_QUICK, _SLOW)]
+    return (torch.cat(windows, dim=1) + 1e-3).log() * 0.5 + 1.5
 
 
 class _Pictures(nn.Module):

@@ -156,7 +156,8 @@ def run(given: argparse.Namespace) -> None:
     if given.resume and path.is_file():
         state = torch.load(path, map_location="cpu", weights_only=True)
         learner.load_state_dict(state["learner"])
-        best.load_state_dict(state["optimizer"])
+        if "optimizer" in state:
+            best.load_state_dict(state["optimizer"])
         average, step, spent = state["average"], state["step"], state["spent"]
     offsets = json.loads(given.offsets.read_text()) if given.offsets else {}
     composer = Composer(clips, voices, noises, FRAMES, given.seed + step, offsets)
