@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,14 @@ from dyconv.models.lip_motion import LipMotion, canonical
 from dyconv.models.silero import WINDOW, windows_to_frames
 from dyconv.models.slots import FaceTrack
 from dyconv.models.turn_gate import TurnGate
-from dyconv.speech.overlap import gate
 from dyconv.records import Turn
 from dyconv.speech.attribute import TurnRules, attribute
 from dyconv.speech.bleed import FLOOR_DB, bleed_db
 from dyconv.speech.decode import Evidence, TurnModel
+from dyconv.speech.enrol import enrolment
+from dyconv.speech.heard import fit, learn_shares, own_voice
+from dyconv.speech.lips import read_lips
+from dyconv.speech.overlap import gate
 from dyconv.speech.turns import activity, close_gaps, drop_short, runs, speaker_changes
 from dyconv.speech.voice import compare_voices, voice_features
 from dyconv.time import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Span
@@ -149,6 +153,78 @@ class TestDecoder:
         for turn in turns:
             if turn.person is None:
                 assert not spoken[turn.span.frames.start : turn.span.frames.stop].any()
+
+
+class TestHeard:
+    """Whose a heard voice is: 400 frames, in which two people take turns of a second."""
+
+    first = (np.arange(400) // 25) % 2 == 0
+    alone = np.stack([first, ~first]).astype(float)
+    speech, nobody = np.ones(400), np.zeros(400)
+
+    def test_a_person_split_over_two_voices_has_both(self) -> None:
+        early = np.arange(400) < 200
+        heard = np.stack([self.first & early, self.first & ~early, ~self.first]).astype(float)
+        shares = learn_shares(heard, self.speech, self.alone, self.nobody)
+        assert shares[:2, 0].min() > 0.35 and shares[2, 1] > 0.8
+        likely = fit(heard, shares, ((), (0,), (1,), ()))
+        assert (likely[self.first, 1] > likely[self.first, 2]).all() and (likely[~self.first, 2] > likely[~self.first, 1]).all()
+        assert own_voice(shares, 0.3) in ([0, 2], [1, 2])
+
+    def test_a_voice_of_everybody_says_nothing(self) -> None:
+        heard = np.ones((1, 400))
+        likely = fit(heard, learn_shares(heard, self.speech, self.alone, self.nobody), ((), (0,), (1,), ()))
+        assert np.allclose(likely[:, 1], likely[:, 2])
+        assert own_voice(learn_shares(heard, self.speech, self.alone, self.nobody)) is None
+
+    def test_two_at_once_are_an_overlap(self) -> None:
+        heard = np.ones((2, 400)) * 0.95
+        shares = learn_shares(self.alone, self.speech, self.alone, self.nobody)
+        likely = fit(heard, shares, ((), (0,), (1,), (0, 1), ()))
+        assert (likely.argmax(axis=1) == 3).all()
+
+    def test_voices_take_their_faces_along(self) -> None:
+        """Lips are known for a quarter of the time; a third voice is of nobody on screen."""
+        third = np.arange(400) >= 350
+        heard = np.stack([self.first & ~third, ~self.first & ~third, third]).astype(float)
+        lips = np.where(self.first, 3.0, -3.0) * (np.arange(400) < 100)
+        known = replace(evidence(self.speech, lips, -lips), heard=heard)
+        known.lips[:, 350:] = -3.0
+        found = attribute(known, None, TurnModel())
+        assert (found.decoding.persons[0][100:350] > 0.5).tolist() == self.first[100:350].tolist()
+        assert found.decoding.other[360:].min() > 0.8
+        assert own_voice(found.shares, 0.5) == [0, 1]
+
+
+class TestLips:
+    def test_a_face_is_read_by_its_own_scale(self) -> None:
+        """One face scores 2 higher throughout; one scores the same whoever speaks, and says nothing."""
+        speaks = np.stack([TestHeard.first, ~TestHeard.first]).astype(float)
+        noise = np.random.default_rng(0).normal(0, 1, (2, 400))
+        scores = np.stack([np.where(speaks[0], 4.0, 0.5), np.full(400, 2.0)]) + noise
+        read = read_lips(scores, np.ones((2, 400), bool), np.ones(400), speaks)
+        assert (np.sign(read[0]) == np.where(speaks[0], 1, -1)).mean() > 0.9
+        assert np.abs(read[1].mean()) < 0.8 and np.ptp(read[1]) < 0.5 * np.ptp(read[0])
+
+    def test_unseen_is_unknown(self) -> None:
+        seen = np.stack([TestHeard.first, TestHeard.first])
+        read = read_lips(np.full((2, 400), 3.0), seen, np.ones(400), np.full((2, 400), 0.5))
+        assert not read[~seen].any()
+
+
+class TestEnrolment:
+    def test_longest_stretches_in_order_of_time(self) -> None:
+        samples = np.repeat(np.arange(1, 1001), SAMPLES_PER_FRAME).astype(np.float32) / 1000
+        alone = np.zeros((2, 1000))
+        alone[0, 100:200] = alone[0, 300:320] = alone[0, 500:700] = 1.0
+        alone[1, 0:12] = 0.95
+        voices = enrolment(samples, alone)
+        assert voices.shape == (2, 8 * SAMPLE_RATE) and not voices[1].any()
+        frames = np.rint(voices[0].reshape(-1, SAMPLES_PER_FRAME)[:, 320] * 1000).astype(int) - 1
+        assert (np.diff(frames) > 0).all() and set(frames) <= {*range(100, 200), *range(500, 700)}
+
+    def test_nobody(self) -> None:
+        assert enrolment(np.zeros(640 * 50, np.float32), np.zeros((2, 50))).shape == (2, 0)
 
 
 class TestVoices:

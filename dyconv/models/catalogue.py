@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dyconv.models import demucs_load, lr_asd, pyannote_community
+from dyconv.models import demucs_load, hub_separators, lr_asd, pyannote_community
 from dyconv.models.registry import ModelSpec, Weight
 
 _WHEEL = "mediapipe 0.10.21 wheel (PyPI)"

@@ -1,0 +1,1 @@
+"""Training of `target_tasnet`: two voices out of an overlap, by enrolment and by who speaks when."""
