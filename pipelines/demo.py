@@ -30,7 +30,7 @@ RECIPE = Recipe(
         Clean(enhancer="htdemucs_small"),
         People(vad="silero", active_speaker="mouth_sync", diarizer="pyannote_small", min_seen=1),
         Clips(min_clip_s=2.0, max_clip_s=60.0, people_seen=(1, 2), min_face_px=64.0),
-        Separate(separator="turn_gate"),
+        Separate(separator="target_tasnet"),
         Crop(size=512, margin=1.5),
         EncodeMotion(encoder="mesh"),
     ),

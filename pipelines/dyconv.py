@@ -37,7 +37,7 @@ RECIPE = Recipe(
             vad="silero", active_speaker="mouth_sync", diarizer="pyannote_small", min_seen=2, min_heard_s=3.0, min_changes=3
         ),
         Clips(min_clip_s=3.0, max_clip_s=60.0, people_seen=(2,), min_face_px=400.0, min_coverage=0.9),
-        Separate(separator="turn_gate", max_bleed_db=-20.0, max_overlap_share=0.2),
+        Separate(separator="target_tasnet", max_bleed_db=-20.0, max_overlap_share=0.2),
         Crop(size=512, margin=1.5),
         EncodeMotion(encoder="mesh"),
     ),
