@@ -29,8 +29,8 @@ class DemucsEnhancer:
     """A demucs network as an `Enhancer`; memory does not grow with the length of the sound but for the result.
 
     Stems do not quite sum to the mix. What is missing is shared by the speech and the others, half and half (Wisdom et al.,
-    "Differentiable consistency constraints for improved deep speech enhancement", ICASSP 2019): nearly clean speech keeps
-    2 dB more of itself.
+    "Differentiable consistency constraints for improved deep speech enhancement", ICASSP 2019): speech that is nearly clean
+    loses a decibel less.
     """
 
     def __init__(self, path: Path) -> None:

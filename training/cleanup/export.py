@@ -26,8 +26,8 @@ from training.separation.voices import load_voices
 
 _LOG = logging.getLogger(__name__)
 TARGET = Path(__file__).resolve().parents[2] / "dyconv" / "weights" / "htdemucs_small" / "model.safetensors"
-_SECONDS, _COUNT = 6, 20
-_LEVELS_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+_SECONDS, _COUNT = 6, 16
+_LEVELS_DB = (-5.0, 0.0, 5.0, 10.0, 20.0)
 
 
 def measure(enhancer: DemucsEnhancer, mixer: Mixer) -> dict[str, dict[str, list[float]]]:
