@@ -301,11 +301,10 @@ LONG_TALK = turns(250, (0, 0, 140), (1, 100, 250))
 
 
 def _pipeline_of_two_bands() -> Any:
-    """A SpeechSeparation pipeline whose model parts sound at 350 Hz, and whose embedding is an untrained network."""
+    """A SpeechSeparation pipeline whose model parts sound at 2.1 kHz, and whose embedding is a coarse spectrum."""
     import torch
     from pyannote.audio import Model
     from pyannote.audio.core.task import Problem, Resolution, Specifications
-    from pyannote.audio.models.embedding import XVectorSincNet
 
     from dyconv.models.pyannote_separation import made
 
@@ -332,19 +331,35 @@ def _pipeline_of_two_bands() -> Any:
 
         def forward(self, waveforms: Any) -> Any:
             spectrum = torch.fft.rfft(waveforms[:, 0])
-            low = torch.fft.rfftfreq(waveforms.shape[-1], 1 / SAMPLE_RATE) < 1800
+            low = torch.fft.rfftfreq(waveforms.shape[-1], 1 / SAMPLE_RATE) < 2100
             bands = torch.stack([torch.fft.irfft(spectrum * part, waveforms.shape[-1]) for part in (low, ~low)], dim=-1)
             frames = bands[:, : bands.shape[1] // 640 * 640].reshape(len(bands), -1, 640, 2)
             power = frames.square().mean(dim=2)
             return (power > 0.2 * power.amax(dim=2, keepdim=True)).float() * (power > 1e-5), bands
 
-    torch.manual_seed(0)
+    class CoarseSpectrum(Model):
+        dimension = 16
+
+        def __init__(self) -> None:
+            super().__init__(sample_rate=SAMPLE_RATE)
+            self.specifications = Specifications(
+                problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=5.0, min_duration=0.5
+            )
+
+        def forward(self, waveforms: Any, weights: Any = None) -> Any:
+            power = torch.stft(waveforms[:, 0], 512, 160, window=torch.hann_window(512), return_complex=True).abs()
+            bands = torch.log(power[:, :256].reshape(len(power), 16, 16, -1).mean(dim=2) + 1e-3)
+            wanted = torch.ones(len(power), 1) if weights is None else weights
+            wanted = torch.nn.functional.interpolate(wanted[:, None], bands.shape[-1])[:, 0]
+            total = (bands * wanted[:, None]).sum(dim=2) / (wanted.sum(dim=1, keepdim=True) + 1e-6)
+            return total - total.mean(dim=1, keepdim=True)
+
     steps = {
         "segmentation": {"threshold": 0.5, "min_duration_off": 0.0},
-        "clustering": {"method": "centroid", "min_cluster_size": 1, "threshold": 0.7},
+        "clustering": {"method": "centroid", "min_cluster_size": 1, "threshold": 0.3},
         "separation": {"leakage_removal": False, "asr_collar": 0.1},
     }
-    return made(TwoBands(), XVectorSincNet().eval(), steps, segmentation_step=0.5)
+    return made(TwoBands(), CoarseSpectrum(), steps, segmentation_step=0.5, embedding_exclude_overlap=True)
 
 
 def _installed(name: str) -> bool:

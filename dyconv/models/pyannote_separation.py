@@ -58,7 +58,8 @@ class PyannoteSeparation:
         waveform = torch.from_numpy(np.ascontiguousarray(mix, np.float32))[None]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about fewer voices than asked for
-            result: Any = self._pipeline({"waveform": waveform, "sample_rate": SAMPLE_RATE, "uri": "clip"})
+            file = {"waveform": waveform, "sample_rate": SAMPLE_RATE, "uri": "clip"}
+            result: Any = self._pipeline(file, min_speakers=2)
         sources = result[1]
         out = np.zeros((0 if sources is None else sources.data.shape[1], len(mix)), np.float32)
         for row, source in zip(out, () if sources is None else sources.data.T, strict=True):
