@@ -149,6 +149,8 @@ def test_shifts_are_found_on_top_of_what_a_clip_has_of_its_own() -> None:
     ]
     found = offsets(rows)
     assert (found["tracks"], found["within_a_frame"], found["shifted"], found["shifts_found"]) == (1, 0.0, 3, 1)
+    own = offsets([row("own", people=["sync", "desk"], offsets_frames={name: -3.0})])
+    assert (own["within_a_frame"], own["within_a_frame_of_zero"]) == (1.0, 0.0)
     assert found["shifted_copies"][0]["errors"] == [0.4] and found["shifted_copies"][2]["errors"] == []
 
 

@@ -29,6 +29,13 @@ CLIPS = {
     "stage": "sparsesync__00018",  # here as well
     "sync": "syncnet_fcn__example",
 }
+# By how many frames the sound of a clip is later than its lips, as it came. Measured once over the whole clip by mouth_sync
+# (2026-11); 3 frames are published for SyncNet's example, and where lip opening and level correlate by more than 0.3 (beard,
+# glasses, noem, robert, sync), their best lag is within two frames of these numbers.
+OWN_OFFSETS = {
+    **{"arms": 0.7, "beard": -0.7, "desk": 0.0, "glasses": -0.1, "hill": 1.9, "podcast": -1.8},
+    **{"noem": 1.7, "reagan": 0.0, "red": 0.3, "robert": -1.6, "stage": 1.9, "sync": -3.7},
+}
 _UNTIL_S = {"arms": 14.0, "stage": 7.2}
 NARRATORS = "speech/speechocean762"  # off-screen voices: speakers who are held out as well
 _PHOTOGRAPHS = (  # package, file, box of one person (x0, y0, x1, y1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dyconv.score_voices import mean_energy_db
+from pipelines.quality.identities import OWN_OFFSETS
 
 Row = dict[str, Any]
 SEEN_TOGETHER = ("two-shot", "side", "stacked", "pip")
@@ -70,11 +71,13 @@ def groups(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 def offsets(rows: Sequence[Row]) -> dict[str, Any]:
     """A/V offset of talking tracks: of those as they are, and of copies whose sound was shifted.
 
-    What a shifted copy should show is its shift on top of what the unshifted conversation showed, as far as that is here.
+    A clip may be out of sync as it came (`OWN_OFFSETS`): what is measured is right within a frame of the own offset of either
+    person. What a shifted copy should show is its shift on top of what the unshifted conversation showed.
     """
     unshifted = [row for row in rows if not row["shift_ms"]]
     native = {(row["layout"], *row["people"], name): value for row in unshifted for name, value in tracks(row)}
     plain = [value for row in unshifted for _, value in tracks(row)]
+    own = [_from_own(row, value) for row in unshifted for _, value in tracks(row)]
     shifted, errors = 0, []
     for row in rows:
         if not row["shift_ms"]:
@@ -84,14 +87,23 @@ def offsets(rows: Sequence[Row]) -> dict[str, Any]:
         off = [value - want - native.get((row["layout"], *row["people"], name), 0.0) for name, value in tracks(row)]
         errors += [{"id": row["id"], "shift_frames": want, "errors": [round(value, 2) for value in off]}]
     found = sum(bool(item["errors"]) and all(abs(value) <= WITHIN_FRAMES for value in item["errors"]) for item in errors)
-    within = sum(abs(value) <= WITHIN_FRAMES for value in plain)
     return {
         "tracks": len(plain),
-        "within_a_frame": round(within / len(plain), 4) if plain else None,
+        "within_a_frame": _share_within(own),
+        "within_a_frame_of_zero": _share_within(plain),
         "shifted": shifted,
         "shifts_found": found,
         "shifted_copies": errors,
     }
+
+
+def _from_own(row: Row, value: float) -> float:
+    """How far a measured offset is from the nearer of the two clips' own."""
+    return min(abs(value - OWN_OFFSETS.get(name, 0.0)) for name in row["people"])
+
+
+def _share_within(values: Sequence[float]) -> float | None:
+    return round(sum(abs(value) <= WITHIN_FRAMES for value in values) / len(values), 4) if values else None
 
 
 def tracks(row: Row) -> list[tuple[str, float]]:
