@@ -113,6 +113,7 @@ def write_segment(
     mouths: Mapping[str, np.ndarray],
     *,
     yaw: float = 0.0,
+    channels: np.ndarray | None = None,
 ) -> tuple[Clip, Files]:
     """A segment as it stands before `people`.
 
@@ -120,6 +121,7 @@ def write_segment(
         shots: start and end in seconds, and the letters of who is on screen, from the left.
         mouths: for each letter the opening [T] of its mouth.
         yaw: radians by which every head is turned away.
+        channels: float32 [2, N], where the source has two.
     """
     span = Span(Fraction(0), Fraction(speech.frames, FPS))
     clip = Clip(
@@ -145,7 +147,12 @@ def write_segment(
     mix, faces = files.new(clip, Key.MIX), files.new(clip, Key.FACES)
     write_audio(mix, speech.samples)
     save_faces(faces, arrays)
-    return files.add(clip, (Key.MIX, mix), (Key.FACES, faces)), files
+    clip = files.add(clip, (Key.MIX, mix), (Key.FACES, faces))
+    if channels is not None:
+        path = files.new(clip, Key.CHANNELS)
+        write_audio(path, channels)
+        clip = files.add(clip, (Key.CHANNELS, path))
+    return clip, files
 
 
 def confusion(clip: Clip, spoken: Mapping[str, np.ndarray]) -> tuple[float, float]:

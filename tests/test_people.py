@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from dyconv.arrays import load_arrays
+from dyconv.media.audio import read_channels
+from dyconv.models.lip_motion import LipMotion
+from dyconv.models.slots import AvOffset, Diarization, FaceTrack
 from dyconv.records import Clip, Drop, DropReason, Key
 from dyconv.speech.turns import activity, speaker_changes
 from dyconv.stages.base import check_contract
@@ -39,6 +42,29 @@ def mouths(talk: Speech) -> dict[str, np.ndarray]:
     }
 
 
+class Known:
+    """A diarizer that hears these voices, bool [K, T], with every fifth second of one mistaken for another's."""
+
+    def __init__(self, *rows: np.ndarray) -> None:
+        self.rows = np.stack(rows).astype(np.float32)
+        wrong = (np.arange(self.rows.shape[1]) // 25) % 5 == 4
+        self.rows[:, wrong] = np.roll(self.rows, 1, axis=0)[:, wrong]
+
+    def diarize(self, samples: np.ndarray, *, min_speakers: int = 1, max_speakers: int | None = None) -> Diarization:
+        return Diarization(self.rows, np.eye(len(self.rows), dtype=np.float32))
+
+
+class Late(LipMotion):
+    """Lip motion that also claims to know a shift."""
+
+    def __init__(self, frames: float, confidence: float) -> None:
+        self.found = AvOffset(frames, confidence)
+
+    def offset(self, track: FaceTrack, samples: np.ndarray, speech: np.ndarray) -> AvOffset | None:
+        assert len(track.present) == len(speech) == len(samples) // 640
+        return self.found
+
+
 def run(
     folder: Path,
     talk: Speech,
@@ -46,20 +72,42 @@ def run(
     mouths: Mapping[str, np.ndarray],
     *,
     yaw: float = 0.0,
+    diarizer: Known | None = None,
+    lips: LipMotion | None = None,
+    channels: np.ndarray | None = None,
     **fields: float,
 ) -> Clip | Drop:
-    clip, files = write_segment(folder, talk, shots, mouths, yaw=yaw)
+    clip, files = write_segment(folder, talk, shots, mouths, yaw=yaw, channels=channels)
     stage = People(**{"min_seen": 1, "active_speaker": "lip_motion", "diarizer": "", **fields})
     stage.setup()
+    for name, model in (("_diarizer", diarizer), ("_lips", lips)):
+        if model is not None:
+            object.__setattr__(stage, name, model)
     outputs = list(stage.process(clip, files))
     check_contract(stage, clip, outputs)
     if isinstance(outputs[0], Clip):
         speech = load_arrays(files.path(outputs[0], Key.SPEECH))
         assert set(speech) == {"vad", "p0", "p1", "unsure"}
+        if Key.ENROLMENT in outputs[0].assets:
+            check_enrolment(outputs[0], talk, read_channels(files.path(outputs[0], Key.ENROLMENT)))
         for row in speech.values():
             assert row.dtype == np.float32 and row.shape == (talk.frames,)
             assert row.min() >= 0 and row.max() <= 1
     return outputs[0]
+
+
+def check_enrolment(clip: Clip, talk: Speech, voices: np.ndarray) -> None:
+    """Up to 8 s of each, of nothing but frames in which only this person is said to speak."""
+    assert voices.shape[0] == 2 and 8 * 16_000 >= voices.shape[1] >= 8_000
+    given = activity(clip.turns, clip.frames) > 0
+    for person, voice in enumerate(voices):
+        used = voice[: np.flatnonzero(voice).max(initial=0) + 1]
+        alone = np.repeat(given[person] & ~given[1 - person], 640)
+        own = talk.samples[: len(alone)][alone]
+        middle = used[320 : 320 + 1600]  # a tenth of a second after the fade
+        assert not len(used) or any(
+            np.allclose(own[at : at + 1600], middle, atol=1e-4) for at in range(0, len(own) - 1600, 320)
+        )
 
 
 @pytest.mark.parametrize("shots", [TWO_SHOT, MIXED, LISTENERS], ids=["two-shot", "mixed", "listeners"])
@@ -174,3 +222,62 @@ def test_unsure_turns_belong_to_nobody(tmp_path: Path, talk: Speech, mouths: dic
     given = [activity(out.turns, out.frames).any(axis=0).sum() for out in (low, high)]
     assert given[1] < given[0]
     assert any(turn.unsure and turn.person is None for turn in high.turns)
+
+
+def test_heard_voices_keep_to_their_faces(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    """Faces seen for twelve seconds only: whose voice is whose is learnt there, and holds while nobody is on screen."""
+    shots = [(0.0, 18.0, "ab"), (18.0, 30.0, "")]
+    voices = Known(talk.spoken["b"], talk.spoken["a"])
+    out = run(tmp_path, talk, shots, mouths, diarizer=voices)
+    assert isinstance(out, Clip), out
+    wrong, missed = confusion(out, talk.spoken)
+    assert wrong <= 0.05 and missed <= 0.15
+    assert out.measures["people.voices"] == 2.0
+    agreements = [turn.agreement for turn in out.turns if turn.agreement is not None]
+    assert agreements and np.mean(agreements) > 0.7
+    assert Clip.from_json(out.to_json()).turns[0].agreement == pytest.approx(out.turns[0].agreement, abs=1e-4)
+
+
+def test_voices_that_contradict_the_lips_are_not_swapped_in_silence(
+    tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]
+) -> None:
+    """The diarizer has both people under one voice, and a second that means nothing: lips decide as without it."""
+    everything = talk.spoken["a"] | talk.spoken["b"]
+    odd = (np.arange(talk.frames) // 40) % 2 == 0
+    out = run(tmp_path, talk, TWO_SHOT, mouths, diarizer=Known(everything & odd, everything & ~odd))
+    assert isinstance(out, Clip), out
+    assert confusion(out, talk.spoken)[0] <= 0.05
+
+
+def test_one_person_silent_throughout(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    own = talk.spoken["b"] & ~talk.spoken["a"]
+    alone = Speech(np.where(np.repeat(own, 640), talk.samples[: len(own) * 640], 0.0).astype(np.float32), {"b": own})
+    out = run(
+        tmp_path, alone, TWO_SHOT, {"a": mouths["s"], "b": opening_of(talk.samples, own)}, diarizer=Known(own, ~own & False)
+    )
+    assert isinstance(out, Drop) and out.reason is DropReason.NOT_DYADIC
+
+
+def test_a_shift_is_reported_and_refused_beyond_the_limit(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    args = talk, TWO_SHOT, mouths
+    free = run(tmp_path / "free", *args, lips=Late(5.0, 0.9))
+    assert isinstance(free, Clip)
+    assert free.measures["people.av_offset_frames"] == 5.0 and free.measures["people.sync_confidence"] == 0.9
+    late = run(tmp_path / "late", *args, lips=Late(5.0, 0.9), max_offset_frames=2.0)
+    dubbed = run(tmp_path / "dubbed", *args, lips=Late(1.0, 0.1), min_sync_confidence=0.3)
+    assert isinstance(late, Drop) and isinstance(dubbed, Drop)
+    assert late.reason is dubbed.reason is DropReason.OUT_OF_SYNC
+    assert "found +5.0 frames" in late.detail and late.clip.measures["people.av_offset_frames"] == 5.0
+    inside = run(tmp_path / "inside", *args, lips=Late(-1.5, 0.9), max_offset_frames=2.0, min_sync_confidence=0.3)
+    assert isinstance(inside, Clip)
+
+
+@pytest.mark.parametrize(("first", "said"), [("a", "p0=0,p1=1"), ("b", "p0=1,p1=0")])
+def test_channels_go_to_their_faces(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray], first: str, said: str) -> None:
+    second = "b" if first == "a" else "a"
+    sound = talk.samples[: talk.frames * 640]
+    channels = np.stack([sound * np.repeat(talk.spoken[name], 640) for name in (first, second)]).astype(np.float32)
+    out = run(tmp_path, talk, TWO_SHOT, mouths, channels=channels)
+    assert isinstance(out, Clip), out
+    assert out.person("p0").identity == "a" and out.measures["people.channels"] == said
+    assert confusion(out, talk.spoken)[0] <= 0.03

@@ -190,8 +190,9 @@ class TestHeard:
         lips = np.where(self.first, 3.0, -3.0) * (np.arange(400) < 100)
         known = replace(evidence(self.speech, lips, -lips), heard=heard)
         known.lips[:, 350:] = -3.0
+        known.seen[:, 100:350] = False
         found = attribute(known, None, TurnModel())
-        assert (found.decoding.persons[0][100:350] > 0.5).tolist() == self.first[100:350].tolist()
+        assert ((found.decoding.persons[0] > 0.5) == self.first)[100:350].mean() > 0.9
         assert found.decoding.other[360:].min() > 0.8
         assert own_voice(found.shares, 0.5) == [0, 1]
 
@@ -216,12 +217,12 @@ class TestEnrolment:
     def test_longest_stretches_in_order_of_time(self) -> None:
         samples = np.repeat(np.arange(1, 1001), SAMPLES_PER_FRAME).astype(np.float32) / 1000
         alone = np.zeros((2, 1000))
-        alone[0, 100:200] = alone[0, 300:320] = alone[0, 500:700] = 1.0
+        alone[0, 100:200] = alone[0, 300:320] = alone[0, 500:620] = 1.0
         alone[1, 0:12] = 0.95
         voices = enrolment(samples, alone)
         assert voices.shape == (2, 8 * SAMPLE_RATE) and not voices[1].any()
         frames = np.rint(voices[0].reshape(-1, SAMPLES_PER_FRAME)[:, 320] * 1000).astype(int) - 1
-        assert (np.diff(frames) > 0).all() and set(frames) <= {*range(100, 200), *range(500, 700)}
+        assert (np.diff(frames) > 0).all() and set(frames) <= {*range(102, 198), *range(502, 618)}
 
     def test_nobody(self) -> None:
         assert enrolment(np.zeros(640 * 50, np.float32), np.zeros((2, 50))).shape == (2, 0)

@@ -30,12 +30,14 @@ class Attribution:
         decoding: posteriors of the last round.
         voices: how far the voices of two people, as attributed, can be told apart.
         shares: float [K, P + 1], which heard voice is whose, see `dyconv.speech.heard`; K is 0 where none was heard.
-        by_lips, by_voice: float [P, T], log odds for this person against the best of the others, from either source alone.
+        lips: float [P, T], log odds for this person against the best of the others, by lips as the model gave them.
+        by_lips, by_voice: float [P, T], the same as either source was read in the end.
     """
 
     decoding: Decoding
     voices: VoiceEvidence
     shares: np.ndarray
+    lips: np.ndarray
     by_lips: np.ndarray
     by_voice: np.ndarray
 
@@ -46,7 +48,7 @@ class Attribution:
         the people exchanged.
         """
         found = []
-        for lips, alone in zip(self.by_lips, self.decoding.alone, strict=True):
+        for lips, alone in zip(self.lips, self.decoding.alone, strict=True):
             weight = alone * (np.abs(lips) >= _TELLS / 2)
             if weight.sum() >= FPS:
                 found.append(float((lips * weight).sum() / weight.sum()))
@@ -75,22 +77,24 @@ def attribute(evidence: Evidence, features: np.ndarray | None, model: TurnModel)
     if len(heard):
         plain = replace(plain, lips=read_lips(lips, seen, speech, leaning(lips)))
     for _ in range(_ROUNDS):
-        shares = _shares(heard, speech, model.decode(plain))
+        shares = _shares(heard, speech * seen.any(axis=0), model.decode(plain))
         voices = _voices(features, model.decode(plain, shares), speech)
         evidence = replace(plain, voice=np.stack([voices.odds, -voices.odds]) / 2) if len(lips) == 2 else plain
         decoding = model.decode(evidence, shares)
         if len(heard):
             plain = replace(plain, lips=read_lips(lips, seen, speech, decoding.persons))
-    by_lips = _against_others(lips)
+    by_lips = _against_others(evidence.lips)
     singles = ((), *((person,) for person in range(len(lips))), ())
     by_voice = _against_others(evidence.voice + (fit(heard, shares, singles)[:, 1:-1].T if len(heard) else 0.0))
-    return Attribution(decoding, voices, shares, by_lips, by_voice)
+    return Attribution(decoding, voices, shares, _against_others(lips), by_lips, by_voice)
 
 
 def _shares(heard: np.ndarray, speech: np.ndarray, decoding: Decoding) -> np.ndarray:
+    """Learnt where lips are decided, in speech during which somebody is seen."""
     if not len(heard):
         return np.zeros((0, len(decoding.alone) + 1))
-    return learn_shares(heard, speech, decoding.alone, decoding.other)
+    alone, other = (np.maximum(2.0 * chance - 1.0, 0.0) for chance in (decoding.alone, decoding.other))
+    return learn_shares(heard, speech, alone, other)
 
 
 def _voices(features: np.ndarray | None, decoding: Decoding, speech: np.ndarray) -> VoiceEvidence:

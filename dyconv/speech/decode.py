@@ -80,12 +80,12 @@ class TurnModel:
     both_s: float = 0.6
     other_s: float = 1.2
     speech_weight: float = 0.5
-    lip_weight: float = 0.15
-    voice_weight: float = 0.1
-    heard_weight: float = 0.25
-    both_cost: float = 0.75
+    lip_weight: float = 0.3
+    voice_weight: float = 0.3
+    heard_weight: float = 0.3
+    both_cost: float = 0.4
     other_cost: float = 1.0
-    hidden_both_cost: float = 2.5
+    hidden_both_cost: float = 2.0
 
     def decode(self, evidence: Evidence, shares: np.ndarray | None = None) -> Decoding:
         """Posteriors and best path for P people, P >= 1.

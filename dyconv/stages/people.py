@@ -91,8 +91,8 @@ class People(Stage):
     max_offset_frames: float | None = None
     min_sync_confidence: float | None = None
     vad: str = "silero"
-    active_speaker: str = "lip_motion"
-    diarizer: str = ""
+    active_speaker: str = "mouth_sync"
+    diarizer: str = "pyannote_small"
 
     def models(self) -> tuple[str, ...]:
         return tuple(name for name in (self.vad, self.active_speaker, self.diarizer) if name)
@@ -139,7 +139,7 @@ class People(Stage):
         if self._diarizer is None:
             return np.zeros((0, frames), np.float32)
         most = max(2, min(faces, _CANDIDATES)) + _MORE_VOICES
-        return self._diarizer.diarize(samples, min_speakers=2, max_speakers=most).activity
+        return self._diarizer.diarize(samples, max_speakers=most).activity
 
     def _pair(self, faces: Sequence[Face], speech: np.ndarray, heard: np.ndarray) -> tuple[list[Face], str | None]:
         """The two that talk, in the order of `faces`, a partner who is only heard standing in for one never seen.
