@@ -26,7 +26,7 @@ from dyconv.time import FPS, SAMPLE_RATE
 from dyconv.truth import FILE_NAME, Truth, TruthFace, TruthTurn, read_truth, write_truth
 from pipelines.make_demo import packaged
 from pipelines.quality.composing import shifted, telephone, with_heard_turns
-from pipelines.quality.identities import packaged_cast
+from pipelines.quality.identities import CLIPS, packaged_cast
 
 SECONDS = 9.0
 SIZE = (480, 270)
@@ -69,8 +69,9 @@ def _upsampled(channels: np.ndarray) -> np.ndarray:
 class Studio:
     """Makes scenes in a folder; people are found and the common picture is drawn once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, real: Path | None = None) -> None:
         self.folder = folder
+        self._real = real
         self._cast = packaged_cast(folder / "sounds").people
         self._cabinet = Cabinet()
 
@@ -94,13 +95,40 @@ class Studio:
     def _base(self) -> Path:
         return self.base
 
-    def _under(self, name: str, conversation: Conversation, channels: np.ndarray | None = None) -> Path:
-        """The common picture with other sound, and the truth that goes with it."""
+    @cached_property
+    def clips(self) -> Conversation:
+        """Two real people out of clips that no model saw, 12 s."""
+        assert self._real is not None
+        a, b = (self._real / "heads" / f"{CLIPS[name]}.mp4" for name in ("desk", "reagan"))
+        wanted = Options(width=SIZE[0], height=SIZE[1], duration=12.0, overlap=0.0, seed=1)
+        return with_heard_turns(arrange(PersonInput(a), PersonInput(b, b.with_suffix(".wav")), wanted, self._cabinet))
+
+    @cached_property
+    def _drawn_clips(self) -> Path:
+        return render(self.clips, self.folder / "clips")
+
+    def _real_good(self) -> Path:
+        return self._drawn_clips
+
+    def _real_late_40(self) -> Path:
+        return self._under("real-late-40", shifted(self.clips, 0.04), base=self._drawn_clips)
+
+    def _real_late_80(self) -> Path:
+        return self._under("real-late-80", shifted(self.clips, 0.08), base=self._drawn_clips)
+
+    def _real_late_200(self) -> Path:
+        return self._under("real-late-200", shifted(self.clips, 0.2), base=self._drawn_clips)
+
+    def _under(
+        self, name: str, conversation: Conversation, channels: np.ndarray | None = None, base: Path | None = None
+    ) -> Path:
+        """The common picture (or that of `base`) with other sound, and the truth that goes with it."""
         out = self.folder / name
         out.mkdir()
+        base = base or self.base
         sound = conversation.mix[None] if channels is None else channels
-        resound(self.base.parent / "conversation.mp4", out / "conversation.mp4", sound)
-        truth = read_truth(self.base)
+        resound(base.parent / "conversation.mp4", out / "conversation.mp4", sound)
+        truth = read_truth(base)
         write_truth(out / FILE_NAME, replace(truth, turns=tuple(conversation.turns), voices={}))
         return out / FILE_NAME
 
