@@ -212,7 +212,7 @@ MODELS: tuple[ModelSpec, ...] = (
         weights=(
             Weight(
                 path="target_tasnet/model.safetensors",
-                sha256="f6eee1bcd9808743c983aa0bbb35af57359a39f939bf1d2054fc95e8411ed465",
+                sha256="93f445b90e843cd97b52816a9659e7e837528d818e26060b86e6fa04291776f9",
                 origin="trained here: training/separation",
                 packaged=True,
             ),
