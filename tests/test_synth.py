@@ -265,6 +265,16 @@ def test_overlap_share_is_as_asked(overlap: float) -> None:
     assert schedule.overlap_share(plan, samples) == pytest.approx(overlap, abs=0.1)
 
 
+def test_an_utterance_without_pauses_is_parted_where_it_is_quietest() -> None:
+    time = np.arange(10 * 16_000) / 16_000
+    level = np.where(abs(time - 4.2) < 0.1, 0.1, 1.0)  # a dip that is no pause
+    voice = np.concatenate([0.2 * level * np.sin(2 * np.pi * 200 * time), np.zeros(16_000)]).astype(np.float32)
+    pieces = sound.utterances(voice)
+    assert pieces[0].stop == pieces[1].start and pieces[0].stop / 16_000 == pytest.approx(4.2, abs=0.15)
+    assert all(1.2 * 16_000 <= len(piece) <= 6.1 * 16_000 for piece in pieces)
+    assert sum(map(len, pieces)) / 16_000 == pytest.approx(10.0, abs=0.1)
+
+
 @pytest.mark.parametrize("kind", sound.NOISES)
 def test_noise_is_level_and_repeatable(kind: str) -> None:
     voice = np.random.default_rng(0).standard_normal(20_000).astype(np.float32)
