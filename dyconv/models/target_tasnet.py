@@ -60,7 +60,7 @@ class TargetTasnet:
             raise ValueError(f"expected the activity of two people, found {len(activity)}")
         if not (np.asarray(activity) >= 0.5).all(axis=0).any():
             return two_voices(mix, activity, lambda piece, part, active: None)
-        given = enrolment if len(enrolment) == 2 else [mix[:0]] * 2
+        given = [own if np.any(own) else mix[:0] for own in enrolment] if len(enrolment) == 2 else [mix[:0]] * 2
         samples = [np.concatenate([own, _alone(mix, activity, person)])[:_MOST] for person, own in enumerate(given)]
         if min(map(len, samples)) < _LEAST:
             return two_voices(mix, activity, lambda piece, part, active: None)
