@@ -225,13 +225,13 @@ def test_unsure_turns_belong_to_nobody(tmp_path: Path, talk: Speech, mouths: dic
 
 
 def test_heard_voices_keep_to_their_faces(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
-    """Faces seen for twelve seconds only: whose voice is whose is learnt there, and holds while nobody is on screen."""
+    """Faces seen for eighteen seconds only: whose voice is whose is learnt there, and holds while nobody is on screen."""
     shots = [(0.0, 18.0, "ab"), (18.0, 30.0, "")]
     voices = Known(talk.spoken["b"], talk.spoken["a"])
     out = run(tmp_path, talk, shots, mouths, diarizer=voices)
     assert isinstance(out, Clip), out
     wrong, missed = confusion(out, talk.spoken)
-    assert wrong <= 0.05 and missed <= 0.15
+    assert wrong <= 0.05 and missed <= 0.2
     assert out.measures["people.voices"] == 2.0
     agreements = [turn.agreement for turn in out.turns if turn.agreement is not None]
     assert agreements and np.mean(agreements) > 0.7

@@ -19,6 +19,7 @@ SPEECH = 0.5  # VAD probability from which a frame counts as speech
 _SURE = 0.85  # posterior from which a frame may teach a voice
 _ROUNDS = 3
 _TELLS = 1.0  # log odds from which lips, or a voice, are taken to name somebody
+_MORE = 0.2  # by how much larger a share somebody else must have in a voice
 _FEW = 5  # frames; with fewer in which both tell there is no agreement to speak of
 
 
@@ -40,6 +41,13 @@ class Attribution:
     lips: np.ndarray
     by_lips: np.ndarray
     by_voice: np.ndarray
+
+    def others_heard(self) -> bool:
+        """Whether some voice is that of somebody else more than of any person; taken for granted where none was heard.
+
+        Speech that fits nobody's lips may else be of somebody in profile, or be a dub.
+        """
+        return not len(self.shares) or bool((self.shares[:, -1] > self.shares[:, :-1].max(axis=1) + _MORE).any())
 
     def margin(self) -> float:
         """By how much lips bear the match of voices and faces out: mean log odds for a person while only they speak.
@@ -157,7 +165,7 @@ class TurnRules:
         for run in contradicted:
             heard[slice(*run)] = True
         for run in runs(drop_short(heard & ~given, self.min_turn)):
-            surely = _mean(elsewhere, run) >= self.min_confidence
+            surely = attribution.others_heard() and _mean(elsewhere, run) >= self.min_confidence
             best = _mean(elsewhere, run) if surely else max(_mean(chance, run) for chance in who)
             turns.append(Turn(None, Span.of_frames(*run), best, unsure=not surely))
         return sorted(turns, key=lambda turn: (turn.span, turn.person or "~"))

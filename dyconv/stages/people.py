@@ -208,6 +208,9 @@ class People(Stage):
         if (margin := attribution.margin()) < self.min_margin:
             found = f"lips say so with log odds of {margin:+.2f}"
             return DropReason.ATTRIBUTION_UNSURE, f"whose voice is whose: expected {self.min_margin:g} or more, {found}"
+        if (found_apart := attribution.voices.separation) < 0:
+            found = f"they are {found_apart:+.2f} standard deviations apart"
+            return DropReason.ATTRIBUTION_UNSURE, f"expected two voices that differ as attributed, {found}"
         return None
 
     def _not_two(self, turns: Sequence[Turn]) -> tuple[DropReason, str] | None:
