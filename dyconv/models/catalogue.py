@@ -143,19 +143,19 @@ MODELS: tuple[ModelSpec, ...] = (
         weights=(
             Weight(
                 path="pyannote_small/config.json",
-                sha256="3474a72c0ca396b495bc4ac3588a6c1b3b8f24731df51c92c2d1109d76f4a986",
+                sha256="a7282808d4f1215c159eaf95e1dfbb5779f6ab020b919262235942766247d0e8",
                 origin="trained here: training/diarization",
                 packaged=True,
             ),
             Weight(
                 path="pyannote_small/segmentation.safetensors",
-                sha256="bde14862ee1525f5ebd4412a786adf65e3e14c8e8e4cc90a80035b4148ff30fc",
+                sha256="3363013915b5b02f1e9eaf409f256f1ec9e21d8082654317903f15d391378ca7",
                 origin="trained here: training/diarization",
                 packaged=True,
             ),
             Weight(
                 path="pyannote_small/embedding.safetensors",
-                sha256="d5df4d10c85144ae96a121d30cb1e12953499ce0c0f9a78299cd6a780106012b",
+                sha256="b821c1b6524c34084b8791a720121c80928daa38973edd24ca8dd0dc7d1f5485",
                 origin="trained here: training/diarization",
                 packaged=True,
             ),
@@ -176,11 +176,11 @@ MODELS: tuple[ModelSpec, ...] = (
         slot="enhancer",
         factory="dyconv.models.demucs_enhancer:DemucsEnhancer",
         licence="non-commercial research only",
-        about="a small Hybrid Transformer Demucs trained here, speech and rest: mono 16 kHz, 28 times real time on one core",
+        about="a small Hybrid Transformer Demucs trained here, speech and rest: mono 16 kHz, 35 times real time on one core",
         weights=(
             Weight(
                 path="htdemucs_small/model.safetensors",
-                sha256="7beb6faf259955d7e1f21e4d76418c675ff70ddc7b0d36c71da35ec0b8cabcd2",
+                sha256="a594498ad1a9ae3a4dd1e90abdd13c216dc677c155bf5d09d728e7ad99a5e5bd",
                 origin="trained here: training/cleanup",
                 packaged=True,
             ),
