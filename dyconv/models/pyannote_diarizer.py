@@ -42,14 +42,20 @@ class PipelineDiarizer:
             output: Any = self.pipeline(_file(samples), min_speakers=min_speakers, max_speakers=max_speakers)
         annotation = output.speaker_diarization
         centroids = dict(zip(annotation.labels(), output.speaker_embeddings, strict=False))
-        rows = {label: _coverage(annotation, label, frames) for label in annotation.labels()}
-        heard = {label: float(row.sum()) * SAMPLES_PER_FRAME / SAMPLE_RATE for label, row in rows.items()}
-        order = sorted((label for label in rows if heard[label] >= _SHORTEST_S), key=lambda label: (-heard[label], label))
+        labels = annotation.labels()
+        if not labels:
+            return self._nobody(frames)
+        activity = self._decided(np.stack([_coverage(annotation, label, frames) for label in labels]), samples)
+        heard = activity.sum(1) * SAMPLES_PER_FRAME / SAMPLE_RATE
+        order = [row for row in np.argsort(-heard, kind="stable") if heard[row] >= _SHORTEST_S]
         if not order:
             return self._nobody(frames)
-        activity = np.stack([rows[label] for label in order])
-        vectors = [self._centroid(centroids.get(label), samples, activity, row) for row, label in enumerate(order)]
-        return Diarization(activity, np.stack(vectors))
+        vectors = [self._centroid(centroids.get(labels[row]), samples, activity, row) for row in order]
+        return Diarization(activity[order], np.stack(vectors))
+
+    def _decided(self, activity: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        """What a model's own wrapper makes of the pipeline's activity [S, T]; as it is, here."""
+        return activity
 
     def embed(self, samples: np.ndarray) -> np.ndarray:
         """L2-normalised float32 [D] of the voice in mono 16 kHz float32 [N], some seconds of one person."""

@@ -10,8 +10,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dyconv.models.pyannote_diarizer import PipelineDiarizer
 from dyconv.models.pyannote_load import built, pipeline, quiet_import, specifications
+from dyconv.models.pyannote_refine import refined, window_vectors
 
 if TYPE_CHECKING:
     from pyannote.audio import Model
@@ -29,6 +32,17 @@ class PyannoteSmall(PipelineDiarizer):
 
     def __init__(self, config: Path, segmentation: Path, embedding: Path, *, step: float | None = None) -> None:
         super().__init__(small_pipeline(config, segmentation, embedding, step=step))
+
+    def _decided(self, activity: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        """The voices of the whole clip decided again, which makes up for a small segmentation network."""
+        if len(activity) < 2:
+            return activity
+        speech = np.minimum(activity.sum(0), 1.0)
+        return refined(activity, window_vectors(self.pipeline._embedding.model_, samples, speech))
+
+    def _centroid(self, found: np.ndarray | None, samples: np.ndarray, activity: np.ndarray, row: int) -> np.ndarray:
+        """From what the voice says after all, not from the pipeline's windows."""
+        return super()._centroid(found if len(activity) < 2 else None, samples, activity, row)
 
 
 def small_pipeline(config: Path, segmentation: Path, embedding: Path, *, step: float | None = None) -> SpeakerDiarization:

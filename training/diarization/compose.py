@@ -14,6 +14,7 @@ import logging
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -39,7 +40,7 @@ Protocols:
   Composed:
     SpeakerDiarization:
       Conversations:
-        scope: file
+        scope: global
         train:
           uri: conversations.train.txt
           annotation: conversations.train.rttm
@@ -91,9 +92,13 @@ class Scene:
 Speak = Callable[[int, float], np.ndarray]  # (speaker, about how many seconds) -> samples
 
 
-def _speaker(cast: list[Voice], rng: np.random.Generator) -> Speak:
-    """A function that gives the next piece of a speaker's speech, at that speaker's own speed."""
+def _speaker(cast: list[Voice], rng: np.random.Generator) -> tuple[Speak, list[str]]:
+    """A function that gives the next piece of a speaker's speech, at that speaker's own speed; and the speakers' names.
+
+    Much slower or faster, a voice is another person and has another name.
+    """
     speeds = [acoustics.SPEEDS[int(rng.integers(len(acoustics.SPEEDS)))] for _ in cast]
+    names = [f"{voice.name}@{_pace(speed)}" for voice, speed in zip(cast, speeds, strict=True)]
 
     def speak(who: int, seconds: float) -> np.ndarray:
         lines = cast[who].utterances
@@ -108,7 +113,11 @@ def _speaker(cast: list[Voice], rng: np.random.Generator) -> Speak:
         out[len(out) - fade :] *= np.linspace(1, 0, fade)
         return out
 
-    return speak
+    return speak, names
+
+
+def _pace(speed: Fraction) -> str:
+    return "slow" if speed < Fraction(93, 100) else "fast" if speed > Fraction(107, 100) else "own"
 
 
 def _talk(scene: Scene, speak: Speak, rng: np.random.Generator) -> None:
@@ -181,8 +190,9 @@ def rendered(tracks: np.ndarray, backgrounds: list[np.ndarray], rng: np.random.G
 
 def conversation(cast: list[Voice], rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, list[Turn]]:
     """One conversation of these voices: a clean track each, float32 [S, N], and its turns."""
-    scene = Scene([voice.name for voice in cast], np.zeros((len(cast), int(seconds * SAMPLE_RATE)), np.float32), [])
-    _talk(scene, _speaker(cast, rng), rng)
+    speak, names = _speaker(cast, rng)
+    scene = Scene(names, np.zeros((len(cast), int(seconds * SAMPLE_RATE)), np.float32), [])
+    _talk(scene, speak, rng)
     return scene.tracks, _joined(scene.turns)
 
 

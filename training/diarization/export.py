@@ -109,8 +109,8 @@ PIPELINE_DEFAULTS: dict[str, Any] = {
     "segmentation_step": 0.25,
     "embedding_exclude_overlap": True,
     "params": {
-        "segmentation": {"min_duration_off": 0.1},
-        "clustering": {"method": "centroid", "threshold": 0.9, "min_cluster_size": 4},
+        "segmentation": {"min_duration_off": 0.4},
+        "clustering": {"method": "average", "threshold": 0.6, "min_cluster_size": 4},
     },
 }
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pyannote.core import Annotation, Segment, Timeline
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +27,7 @@ from rich.table import Table
 from dyconv.media.audio import read_audio
 from dyconv.models.pyannote_diarizer import PipelineDiarizer
 from dyconv.models.pyannote_load import quiet_import
-from dyconv.models.pyannote_small import small_pipeline
+from dyconv.models.pyannote_small import PyannoteSmall
 from dyconv.models.slots import Diarization
 from dyconv.time import FPS, SAMPLE_RATE
 from training.corpora import data_dir
@@ -136,29 +135,28 @@ def report(diarizer: PipelineDiarizer, items: list[Item], console: Console) -> N
     console.print(table)
 
 
-def tune(pipeline: Any, sets: dict[str, list[Item]], console: Console) -> None:
-    """Try clustering parameters on windows that are computed once; the best mean over the sets first."""
-    pipeline.training = True
-    files = {
-        name: [
-            {"waveform": torch.from_numpy(item.samples)[None], "sample_rate": SAMPLE_RATE, "uri": item.name} for item in items
-        ]
-        for name, items in sets.items()
-    }
+def tune(diarizer: PipelineDiarizer, sets: dict[str, list[Item]], console: Console) -> None:
+    """Try clustering parameters; segmentation and embeddings of the windows are computed once. The best mean first."""
+    pipeline: Any = diarizer.pipeline
+    kept: dict[str, dict[str, Any]] = {}
+    pipeline.training, apply = True, pipeline.apply
+    pipeline.apply = lambda file, **options: apply(
+        kept.setdefault(str(hash(file["waveform"].numpy().tobytes())), file), **options
+    )
     results = []
-    for method, threshold, size, gap in itertools.product(
-        ("centroid", "average"), np.arange(0.4, 1.25, 0.1), (1, 3, 6), (0.0, 0.2)
-    ):
-        clustering = {"method": method, "threshold": float(threshold), "min_cluster_size": size}
+    for threshold, gap in itertools.product((0.4, 0.5, 0.6, 0.7, 0.8), (0.1, 0.4)):
+        clustering = {"method": "average", "threshold": threshold, "min_cluster_size": 4}
         pipeline.instantiate({"segmentation": {"min_duration_off": gap}, "clustering": clustering})
-        ders = {}
-        for name, items in sets.items():
-            found = [pipeline(file).speaker_diarization for file in files[name]]
-            ders[name] = error(list(zip(items, found, strict=True)))["der"]
-        results.append((float(np.mean(list(ders.values()))), ders, clustering, gap))
-    pipeline.training = False
-    for mean, ders, clustering, gap in sorted(results, key=lambda result: result[0])[:12]:
-        console.print(f"{mean:.3f}", {name: round(value, 3) for name, value in ders.items()}, json.dumps(clustering), gap)
+        found = {
+            name: error([(item, as_annotation(diarizer.diarize(item.samples))) for item in items])
+            for name, items in sets.items()
+        }
+        results.append((float(np.mean([values["der"] for values in found.values()])), found, clustering, gap))
+        shown = {name: {key: round(float(value), 3) for key, value in values.items()} for name, values in found.items()}
+        console.print(f"{results[-1][0]:.3f}", shown, json.dumps(clustering), gap)
+    best = min(results, key=lambda result: result[0])
+    console.print("best:", json.dumps(best[2]), "min_duration_off", best[3])
+    pipeline.training, pipeline.apply = False, apply
 
 
 def main() -> None:
@@ -174,11 +172,10 @@ def main() -> None:
     quiet_import()
     console = Console(width=140)
     files = [args.weights / name for name in ("config.json", "segmentation.safetensors", "embedding.safetensors")]
-    pipeline = small_pipeline(*files, step=args.step)
-    diarizer = PipelineDiarizer(pipeline)
+    diarizer = PyannoteSmall(*files, step=args.step)
     if args.tune:
         sets = {"composed": corpus_items(args.tune, ["development"], args.most), "ami": ami_items()}
-        tune(pipeline, sets, console)
+        tune(diarizer, sets, console)
     if args.corpus:
         report(diarizer, corpus_items(args.corpus, ["development", "train"], args.most), console)
     if args.ami:
