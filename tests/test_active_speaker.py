@@ -181,6 +181,20 @@ def test_best_shift_lies_between_frames() -> None:
     assert mouth_sync.prominence(peak, 100) > mouth_sync.prominence(peak * 0.5, 100) > mouth_sync.prominence(peak * 0, 100)
 
 
+def test_agreement_is_highest_where_sound_follows_lips() -> None:
+    random = np.random.default_rng(10)
+    lips = random.normal(0, 1, (120, 8)).astype(np.float32)
+    lips /= np.linalg.norm(lips, axis=1, keepdims=True)
+    talking = (np.arange(120) % 40 < 30).astype(np.float32)
+    curve = mouth_sync.agreement(lips, np.roll(lips, 6, 0), talking)
+    assert curve.argmax() == 15 + 6 and curve[21] > 0.8
+    one_sided = np.concatenate([lips, np.ones((120, 1), np.float32)], axis=1)  # agrees with everything
+    shifted = mouth_sync.agreement(one_sided, np.roll(one_sided, 6, 0), talking)
+    assert np.abs(shifted - curve).max() < 1e-5
+    short = mouth_sync.agreement(lips[:5], lips[:5], talking[:5])
+    assert short.shape == (31,) and short.argmax() == 15 and not short[:10].any()
+
+
 def made_clip(name: str, frames: int = 200, *, talks: bool = True, seed: int = 0) -> Clip:
     random = np.random.default_rng(seed)
     sound = (random.normal(0, 3000, frames * 640) * np.repeat(np.arange(frames) % 50 < 35, 640)).astype(np.int16)

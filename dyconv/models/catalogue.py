@@ -108,7 +108,6 @@ MODELS: tuple[ModelSpec, ...] = (
         factory="dyconv.models.lip_motion:LipMotion",
         licence="Apache-2.0",
         about="speed of the mouth's opening in the face's own frame, and how it goes with the sound",
-        default=True,
     ),
     ModelSpec(
         name="mouth_sync",
@@ -119,11 +118,12 @@ MODELS: tuple[ModelSpec, ...] = (
         weights=(
             Weight(
                 path="mouth_sync/model.safetensors",
-                sha256="52e935d9f9971ce57c1351044c16fbf953af2764ed7dfc51c69ec6cdb41331c4",
+                sha256="28d2b2b4d221399b2511046d4632b2262accdac15d6d1913fee7e5d6b178f3d8",
                 origin="trained here: training/active_speaker",
                 packaged=True,
             ),
         ),
+        default=True,
     ),
     ModelSpec(
         name="lr_asd",

@@ -70,22 +70,15 @@ class MouthSync:
         talking = np.where(track.present, speech, 0.0)
         if float(talking.sum()) < _ENOUGH_S * FPS:
             return None
-        agreement = self._agreement(track, samples, talking) / talking.sum()
-        return AvOffset(best_shift(agreement), self._confidence(prominence(agreement, float(talking.sum()))))
-
-    def _agreement(self, track: FaceTrack, samples: np.ndarray, talking: np.ndarray) -> np.ndarray:
-        """How well lips and sound agree, summed over the frames that are talked in, at shifts -15 to 15: float64 [31]."""
         import torch
-        from torch.nn import functional
 
-        total = np.zeros(2 * SHIFTS + 1)
+        lips, voice = (np.zeros((len(talking), self._net.seen_sync.out_features), np.float32) for _ in range(2))
         with torch.inference_mode():
             for start, low, seen, heard in self._blocks(track, samples):
-                lips, voice = self._net.sync(seen, heard)
-                moved = functional.pad(voice, (0, 0, SHIFTS, SHIFTS)).unfold(1, 2 * SHIFTS + 1, 1)
-                part = torch.einsum("tc,tck->tk", lips[0], moved[0])[start - low : start - low + _BLOCK]
-                total += talking[start : start + _BLOCK].astype(np.float64) @ part.double().numpy()
-        return total
+                for target, vectors in zip((lips, voice), self._net.sync(seen, heard), strict=True):
+                    target[start : start + _BLOCK] = vectors[0, start - low : start - low + _BLOCK].numpy()
+        curve = agreement(lips, voice, talking)
+        return AvOffset(best_shift(curve), self._confidence(prominence(curve, float(talking.sum()))))
 
     def _confidence(self, height: float) -> float:
         slope, middle = self._net.confidence.tolist()
@@ -109,22 +102,42 @@ class MouthSync:
             yield start, low, seen, self._net.hear(torch.from_numpy(bands)[None])
 
 
-def best_shift(agreement: np.ndarray) -> float:
-    """Shift in frames at which mean agreement [31] is highest, between frames by a parabola through three of them."""
-    best = int(agreement.argmax())
-    if not 0 < best < len(agreement) - 1:
+def agreement(lips: np.ndarray, voice: np.ndarray, talking: np.ndarray) -> np.ndarray:
+    """How well lips and sound agree at shifts -15 to 15: float64 [31], weighted means over the frames that have a partner.
+
+    What a frame agrees with everything is taken off, half from either side, so that no shift gains by the company it keeps.
+
+    Args:
+        lips, voice: unit vectors float32 [T, C] of each frame.
+        talking: float32 [T], weight of each frame of the lips.
+    """
+    of_lips, of_voice = 0.5 * lips @ voice.mean(axis=0), 0.5 * voice @ lips.mean(axis=0)
+    out = np.zeros(2 * SHIFTS + 1)
+    for place, shift in enumerate(range(-SHIFTS, SHIFTS + 1)):
+        here = slice(max(0, -shift), max(0, len(lips) - max(0, shift)))
+        there = slice(here.start + shift, here.stop + shift)
+        if here.start < here.stop:
+            each = (lips[here] * voice[there]).sum(axis=1) - of_lips[here] - of_voice[there]
+            out[place] = talking[here] @ each / max(float(talking[here].sum()), 1.0)
+    return out
+
+
+def best_shift(curve: np.ndarray) -> float:
+    """Shift in frames at which agreement [31] is highest, between frames by a parabola through three of them."""
+    best = int(curve.argmax())
+    if not 0 < best < len(curve) - 1:
         return float(best - SHIFTS)
-    before, at, after = (float(value) for value in agreement[best - 1 : best + 2])
+    before, at, after = (float(value) for value in curve[best - 1 : best + 2])
     bend = before - 2 * at + after
     step = 0.5 * (before - after) / bend if bend < 0 else 0.0
     return best - SHIFTS + float(np.clip(step, -0.5, 0.5))
 
 
-def prominence(agreement: np.ndarray, frames: float) -> float:
-    """How far the best of mean agreement [31] stands out of shifts far from it, in steps of what chance does.
+def prominence(curve: np.ndarray, frames: float) -> float:
+    """How far the best of agreement [31] stands out of shifts far from it, in steps of what chance does.
 
     Chance shrinks with the square root of the frames of speech, up to ten seconds.
     """
-    best = int(agreement.argmax())
-    rest = np.delete(agreement, slice(max(0, best - 3), best + 4))
-    return float((agreement[best] - np.median(rest)) * np.sqrt(min(frames, 10.0 * FPS) / FPS))
+    best = int(curve.argmax())
+    rest = np.delete(curve, slice(max(0, best - 3), best + 4))
+    return float((curve[best] - np.median(rest)) * np.sqrt(min(frames, 10.0 * FPS) / FPS))

@@ -116,7 +116,10 @@ def verdicts(model: ActiveSpeaker, faces: list[Face], listeners: list[Face]) -> 
 
 
 def shifts(model: ActiveSpeaker, faces: list[Face]) -> dict[str, float]:
-    found, sure, wrong, own = [], [], [], {}
+    found: list[bool] = []
+    sure: list[float] = []
+    wrong: list[float] = []
+    own: dict[str, float] = {}
     talking = [face for face in faces if (face.speech * face.present).sum() >= _MIN_SPEECH]
     for number, face in enumerate(talking):
         track = face.track(model)
@@ -124,12 +127,14 @@ def shifts(model: ActiveSpeaker, faces: list[Face]) -> dict[str, float]:
         if base is None:
             return {}
         own[face.name] = round(base.frames, 2)
+        before = len(found)
         for shift in _INJECTED:
             moved = np.roll(face.sound, shift * SAMPLES_PER_FRAME)
             offset = model.offset(track, moved, np.roll(face.speech, shift))
             if offset is not None and abs(base.frames + shift) <= 14:
                 found.append(abs(offset.frames - base.frames - shift) <= 1.0)
                 sure.append(offset.confidence)
+        _LOG.info("%s: %.2f of the shifts found", face.name, np.mean(found[before:]))
         for sound, speech in voices_for(number, talking):
             offset = model.offset(track, sound, speech)
             if offset is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dyconv.models.mouth_sync import SHIFTS, best_shift, prominence
+from dyconv.models.mouth_sync import agreement, best_shift, prominence
 from dyconv.models.mouth_sync_input import mel_bands, standardised
 from dyconv.models.mouth_sync_net import MouthSyncNet
 from dyconv.time import FPS, SAMPLES_PER_FRAME
@@ -64,18 +64,15 @@ def logistic(values: np.ndarray, truth: np.ndarray, steps: int = 50) -> tuple[fl
     return float(beta[0]), float(beta[1])
 
 
-def agreement(net: MouthSyncNet, clip: Clip, sound: np.ndarray, speech: np.ndarray, start: int, count: int) -> np.ndarray:
-    """Mean agreement of lips and sound at each shift [31], over the frames of a stretch that are talked in."""
+def curve_of(net: MouthSyncNet, clip: Clip, sound: np.ndarray, speech: np.ndarray, start: int, count: int) -> np.ndarray:
+    """Agreement of a clip's lips with a sound at each shift [31], over the frames of a stretch that are talked in."""
     part = slice(start, start + count)
     thumbs = standardised(clip.mouth[part, _EDGE:-_EDGE, _EDGE:-_EDGE])
     samples = sound[start * SAMPLES_PER_FRAME : (start + count) * SAMPLES_PER_FRAME].astype(np.float32) / 32768
     with torch.inference_mode():
         seen = net.watch(torch.from_numpy(thumbs)[None], torch.from_numpy(clip.shapes[part])[None])
         lips, voice = net.sync(seen, net.hear(torch.from_numpy(mel_bands(samples, count))[None]))
-        moved = torch.nn.functional.pad(voice, (0, 0, SHIFTS, SHIFTS)).unfold(1, 2 * SHIFTS + 1, 1)
-        each = torch.einsum("tc,tck->tk", lips[0], moved[0]).numpy()
-    talking = speech[part] * clip.present[part]
-    return np.asarray(talking @ each / max(float(talking.sum()), 1e-6))
+    return agreement(lips[0].numpy(), voice[0].numpy(), speech[part] * clip.present[part])
 
 
 def calibrate_offsets(net: MouthSyncNet, clips: list[Clip], random: np.random.Generator) -> None:
@@ -93,7 +90,7 @@ def calibrate_offsets(net: MouthSyncNet, clips: list[Clip], random: np.random.Ge
                 speech = other.speech[start : start + count].sum()
                 if speech < FPS:
                     continue
-                curve = agreement(net, clip, other.sound, other.speech, start, count)
+                curve = curve_of(net, clip, other.sound, other.speech, start, count)
                 heights.append(prominence(curve, float(speech)))
                 truth.append(other is clip and abs(best_shift(curve)) < 2.5)
     slope, offset = logistic(np.array(heights), np.array(truth))

@@ -15,7 +15,7 @@ import torch
 
 from dyconv.models.mouth_sync import best_shift, prominence
 from training.active_speaker.data import load_clips
-from training.active_speaker.export import agreement, load_state
+from training.active_speaker.export import curve_of, load_state
 
 _LOG = logging.getLogger(__name__)
 _SURE = 0.45  # prominence
@@ -37,7 +37,7 @@ def main() -> None:
         speech = float(clip.speech[:frames].sum())
         if speech < 25:
             continue
-        curve = agreement(net, clip, clip.sound, clip.speech, 0, frames)
+        curve = curve_of(net, clip, clip.sound, clip.speech, 0, frames)
         shift, height = best_shift(curve), prominence(curve, speech)
         if height > _SURE and abs(shift) >= _SMALLEST:
             found[clip.name] = round(shift, 2)
