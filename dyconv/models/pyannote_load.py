@@ -8,6 +8,7 @@ gets finished models. Our own weights are safetensors and need no unpickling at 
 from __future__ import annotations
 
 import os
+import pickle
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -96,7 +97,7 @@ def checkpoint(path: Path) -> Model:
         raise ModelMissing(f"no pyannote checkpoint at {path}", hint="a folder with segmentation/ and embedding/ was expected")
     try:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise ModelMissing(f"{path} is not a checkpoint: {error}", hint="fetch it again") from error
     refused = sorted(set(named) - _PLAIN)
     if refused:
