@@ -34,7 +34,13 @@ RECIPE = Recipe(
         Tracks(detector="mediapipe_face", landmarker="mediapipe_mesh", identity="appearance", min_face_px=400.0),
         Clean(enhancer="htdemucs_small", max_rest_db=0.0),
         People(
-            vad="silero", active_speaker="mouth_sync", diarizer="pyannote_small", min_seen=2, min_heard_s=3.0, min_changes=3
+            vad="silero",
+            active_speaker="mouth_sync",
+            diarizer="pyannote_small",
+            min_seen=2,
+            min_heard_s=3.0,
+            min_changes=3,
+            max_offset_frames=2.0,
         ),
         Clips(min_clip_s=3.0, max_clip_s=60.0, people_seen=(2,), min_face_px=400.0, min_coverage=0.9),
         Separate(separator="target_tasnet", max_bleed_db=-20.0, max_overlap_share=0.2),

@@ -97,8 +97,8 @@ def run(
 
 
 def check_enrolment(clip: Clip, talk: Speech, voices: np.ndarray) -> None:
-    """Up to 8 s of each, of nothing but frames in which only this person is said to speak."""
-    assert voices.shape[0] == 2 and 8 * 16_000 >= voices.shape[1] >= 8_000
+    """Up to 24 s of each, of nothing but frames in which only this person is said to speak."""
+    assert voices.shape[0] == 2 and 24 * 16_000 >= voices.shape[1] >= 8_000
     given = activity(clip.turns, clip.frames) > 0
     for person, voice in enumerate(voices):
         used = voice[: np.flatnonzero(voice).max(initial=0) + 1]
