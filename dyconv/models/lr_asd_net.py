@@ -106,7 +106,6 @@ class _Detector(nn.Module):
         super().__init__()
         self.gru_forward = nn.GRU(width, width // 4, batch_first=True)
         self.gru_backward = nn.GRU(width, width // 4, batch_first=True)
-        self.attention = nn.Module()
         self.attention = _Gate(width // 2)
 
     def forward(self, x: Tensor) -> Tensor:

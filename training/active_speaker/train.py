@@ -24,13 +24,14 @@ from torch.nn import functional
 
 from dyconv.models.mouth_sync_net import WIDTH, MouthSyncNet
 from training.active_speaker.compose import SOUNDS, Composer, Window
-from training.active_speaker.data import load_clips, load_sounds
+from training.active_speaker.data import Clip, load_clips, load_sounds
 
 _LOG = logging.getLogger(__name__)
 FRAMES, BATCH = 64, 12
 _SHIFTS = 15
 _RATE, _WARM = 2e-3, 100
 _AVERAGE = 0.995
+_SAVE_S = 180.0
 
 
 class Learner(nn.Module):
@@ -112,17 +113,28 @@ def sync_loss(learner: Learner, seen: Tensor, heard: Tensor, matching: Tensor) -
     for other in (cross, cross.T):
         scores = torch.cat([shifts, other.masked_fill(own, -1e4)], dim=1) * sharp
         goal = torch.full((len(scores),), _SHIFTS)
-        total = total + functional.cross_entropy(scores, goal, label_smoothing=0.0)
+        total = total + functional.cross_entropy(scores, goal)
     return total / 2
 
 
 WEIGHTS = {"verdict": 1.0, "moving": 0.2, "heard": 0.1, "sync": 0.3, "teacher": 0.5}
 
 
-def save(path: Path, state: dict) -> None:
+def save(
+    path: Path, learner: Learner, best: torch.optim.Optimizer, average: dict[str, Tensor], step: int, spent: float
+) -> None:
+    """Everything needed to go on, written whole or not at all; `spent` in seconds."""
     temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
+    kept = {"learner": learner.state_dict(), "optimizer": best.state_dict(), "average": average}
+    torch.save({**kept, "step": step, "spent": spent}, temporary)
     os.replace(temporary, path)
+
+
+def targets(clips: list[Clip]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [128] of the teacher's features, by which they are standardised."""
+    views = [clip.teacher for clip in clips if clip.teacher is not None]
+    joined = np.concatenate(views).astype(np.float32) if views else np.zeros((2, 128), np.float32)
+    return torch.from_numpy(joined.mean(0)), torch.from_numpy(joined.std(0) + 0.05)
 
 
 def main() -> None:
@@ -161,9 +173,7 @@ def run(given: argparse.Namespace) -> None:
         average, step, spent = state["average"], state["step"], state["spent"]
     offsets = json.loads(given.offsets.read_text()) if given.offsets else {}
     composer = Composer(clips, voices, noises, FRAMES, given.seed + step, offsets)
-    views = [clip.teacher for clip in clips if clip.teacher is not None]
-    joined = np.concatenate(views).astype(np.float32) if views else np.zeros((2, 128), np.float32)
-    centre, spread = torch.from_numpy(joined.mean(0)), torch.from_numpy(joined.std(0) + 0.05)
+    centre, spread = targets(clips)
     seen: dict[str, float] = {}
     saved = began
     while step < given.steps and time.monotonic() - began < given.minutes * 60:
@@ -184,24 +194,11 @@ def run(given: argparse.Namespace) -> None:
             seen[name] = 0.97 * seen.get(name, value.item()) + 0.03 * value.item()
         if step % 25 == 0:
             _LOG.info("%d %.0f s %s", step, time.monotonic() - began, {name: round(value, 3) for name, value in seen.items()})
-        if time.monotonic() - saved > 180 or step == 10:
+        if time.monotonic() - saved > _SAVE_S:
             saved = time.monotonic()
-            total = spent + saved - began
-            save(
-                path,
-                {
-                    "learner": learner.state_dict(),
-                    "optimizer": best.state_dict(),
-                    "average": average,
-                    "step": step,
-                    "spent": total,
-                },
-            )
+            save(path, learner, best, average, step, spent + saved - began)
     total = spent + time.monotonic() - began
-    save(
-        path,
-        {"learner": learner.state_dict(), "optimizer": best.state_dict(), "average": average, "step": step, "spent": total},
-    )
+    save(path, learner, best, average, step, total)
     _LOG.info("done: %d steps, %.1f minutes", step, total / 60)
 
 
