@@ -72,19 +72,20 @@ def offsets(rows: Sequence[Row]) -> dict[str, Any]:
     """A/V offset of talking tracks: of those as they are, and of copies whose sound was shifted.
 
     A clip may be out of sync as it came (`OWN_OFFSETS`): what is measured is right within a frame of the own offset of either
-    person. What a shifted copy should show is its shift on top of what the unshifted conversation showed.
+    person, as a segment has one number for two people. What a shifted copy should show is its shift on top of either, or of
+    what the unshifted conversation showed.
     """
     unshifted = [row for row in rows if not row["shift_ms"]]
     native = {(row["layout"], *row["people"], name): value for row in unshifted for name, value in tracks(row)}
     plain = [value for row in unshifted for _, value in tracks(row)]
-    own = [_from_own(row, value) for row in unshifted for _, value in tracks(row)]
+    own = [_error(row, value) for row in unshifted for _, value in tracks(row)]
     shifted, errors = 0, []
     for row in rows:
         if not row["shift_ms"]:
             continue
         shifted += 1
         want = row["shift_ms"] / FRAME_MS
-        off = [value - want - native.get((row["layout"], *row["people"], name), 0.0) for name, value in tracks(row)]
+        off = [_error(row, value - want, native.get((row["layout"], *row["people"], name))) for name, value in tracks(row)]
         errors += [{"id": row["id"], "shift_frames": want, "errors": [round(value, 2) for value in off]}]
     found = sum(bool(item["errors"]) and all(abs(value) <= WITHIN_FRAMES for value in item["errors"]) for item in errors)
     return {
@@ -97,9 +98,10 @@ def offsets(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _from_own(row: Row, value: float) -> float:
-    """How far a measured offset is from the nearer of the two clips' own."""
-    return min(abs(value - OWN_OFFSETS.get(name, 0.0)) for name in row["people"])
+def _error(row: Row, value: float, native: float | None = None) -> float:
+    """A measured offset less the nearest of what it may be: either clip's own, or what was measured without a shift."""
+    may_be = [OWN_OFFSETS.get(name, 0.0) for name in row["people"]] + ([] if native is None else [native])
+    return min((value - one for one in may_be), key=abs)
 
 
 def _share_within(values: Sequence[float]) -> float | None:
