@@ -38,7 +38,7 @@ ENDS: dict[str, tuple[str | None, ...]] = {
     "loud-music": (KEPT, *DOUBT),
     "clipped": (KEPT,),
     "dubbed": (KEPT, *DOUBT, "OUT_OF_SYNC"),
-    "late-40": (KEPT,),
+    "late-40": (KEPT, *DOUBT),
     "late-80": (KEPT, *DOUBT, "OUT_OF_SYNC"),
     "late-200": (KEPT, *DOUBT, "OUT_OF_SYNC"),
     "one-silent": ("NOT_DYADIC",),

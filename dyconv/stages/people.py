@@ -50,6 +50,7 @@ _MORE_VOICES = 2  # than candidates: how many further voices a diarizer may hear
 _CHANNEL_WEIGHT = 0.4  # of a frame's log odds by channel: microphones do not err for seconds, as a diarizer does
 _OWN_VOICE = 0.6  # how much more often a voice is heard while its owner speaks
 _SURE_SHIFT = 0.5  # confidence from which a shift is taken for one
+_LIPS_TELL = 1.5  # log odds by which lips must fit own speech better than the partner's, to prove a second voice
 
 
 @dataclass(frozen=True)
@@ -223,15 +224,12 @@ class People(Stage):
         return None
 
     def _one_voice(self, evidence: Evidence, attribution: Attribution) -> tuple[DropReason, str] | None:
-        """Two names for one voice? Lips seen speaking on two faces seen together prove two, and so do two voices of their own.
+        """Two names for one voice? Lips in turn on two faces seen together prove two, and so do two voices of their own.
 
         Otherwise the voices, as attributed, must differ.
         """
-        spoken = [
-            attribution.decoding.speaks(person) & evidence.seen[person] & (evidence.lips[person] > 0) for person in range(2)
-        ]
         together = float(evidence.seen.all(axis=0).sum()) / FPS
-        if together >= self.min_seen_s and all(own.sum() >= self.min_heard_s * FPS for own in spoken):
+        if together >= self.min_seen_s and all(self._in_turn(evidence, attribution, person) for person in range(2)):
             return None
         found = attribution.voices.separation
         if found >= self.min_separation or own_voice(attribution.shares, _OWN_VOICE):
@@ -240,6 +238,19 @@ class People(Stage):
             DropReason.NOT_DYADIC,
             f"one voice heard: expected two voices {self.min_separation:g} standard deviations apart, found {found:.1f}",
         )
+
+    def _in_turn(self, evidence: Evidence, attribution: Attribution, person: int) -> bool:
+        """Whether this person's lips go with the sound clearly better in their own speech than in the partner's.
+
+        A level of its own would not do: faces that hardly move their lips score low throughout.
+        """
+        speaks = attribution.decoding.speaks
+        own = speaks(person) & evidence.seen[person]
+        partner = speaks(1 - person) & ~speaks(person) & evidence.seen[person]
+        if min(own.sum(), partner.sum()) < self.min_heard_s * FPS:
+            return False
+        lips = evidence.lips[person]
+        return float(lips[own].mean() - lips[partner].mean()) >= _LIPS_TELL
 
 
 def _channels(clip: Clip, files: Files, frames: int) -> np.ndarray | None:
