@@ -35,7 +35,7 @@ RECIPE = Recipe(
         Clean(enhancer="htdemucs_small", max_rest_db=0.0),
         People(
             vad="silero",
-            active_speaker="mouth_sync",
+            active_speaker="lips_together",
             diarizer="pyannote_small",
             min_seen=2,
             min_heard_s=3.0,

@@ -110,6 +110,22 @@ MODELS: tuple[ModelSpec, ...] = (
         about="speed of the mouth's opening in the face's own frame, and how it goes with the sound",
     ),
     ModelSpec(
+        name="lips_together",
+        slot="active_speaker",
+        factory="dyconv.models.lips_together:LipsTogether",
+        licence="non-commercial research only",
+        about="mouth_sync and lip_motion together, the mean of their log odds",
+        weights=(
+            Weight(
+                path="mouth_sync/model.safetensors",
+                sha256="28d2b2b4d221399b2511046d4632b2262accdac15d6d1913fee7e5d6b178f3d8",
+                origin="trained here: training/active_speaker",
+                packaged=True,
+            ),
+        ),
+        default=True,
+    ),
+    ModelSpec(
         name="mouth_sync",
         slot="active_speaker",
         factory="dyconv.models.mouth_sync:MouthSync",
@@ -123,7 +139,6 @@ MODELS: tuple[ModelSpec, ...] = (
                 packaged=True,
             ),
         ),
-        default=True,
     ),
     ModelSpec(
         name="lr_asd",

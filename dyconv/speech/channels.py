@@ -22,7 +22,7 @@ _SLOPE_DB = 1.5  # dB beyond the limit in which the score falls from 0.5 to 0.27
 _WINDOW = 3  # frames over which energies are averaged
 _SNR_DB = 10.0  # above its floor a channel is active
 _RANGE_DB = 40.0  # so far below its loudest moment it is not
-_LEAK_MARGIN_DB = 6.0  # energy that the other channel's crosstalk explains up to this is not this person's
+_LEAK_MARGIN_DB = (3.0, 6.0)  # speech must be so far above what the other channel explains, the more the less evenly it leaks
 _ECHO = 11  # frames (0.44 s) in which what is said over there may come back in this channel
 _SOFT_DB = 2.5  # width of the step from silent to active
 _GAP = 9  # frames (0.36 s) between words that are bridged
@@ -80,7 +80,7 @@ def channel_evidence(channels: np.ndarray) -> ChannelActivity:
         if leaks.max() > MAX_CROSSTALK_DB and (like := _likeness(sound, (heard > 0).all(axis=0))) <= _UNLIKE:
             leaks = np.minimum(leaks, 20.0 * np.log10(max(like, _TINY)))
         score = float(_sigmoid((MAX_CROSSTALK_DB - leaks.max()) / _SLOPE_DB))
-    return ChannelActivity(_activity(energy, heard, leaks), score >= 0.5, round(score, 4), round(float(leaks.max()), 2))
+    return ChannelActivity(_activity(energy, heard, louder), score >= 0.5, round(score, 4), round(float(leaks.max()), 2))
 
 
 def _leak_db(ratio: np.ndarray) -> float:
@@ -116,14 +116,35 @@ def _likeness(sound: np.ndarray, both: np.ndarray) -> float:
     return float(np.percentile(found, 75)) if found else 1.0
 
 
-def _activity(energy: np.ndarray, heard: np.ndarray, leaks: np.ndarray) -> np.ndarray:
+def _activity(energy: np.ndarray, heard: np.ndarray, louder: np.ndarray) -> np.ndarray:
     """Float32 [2, T]: each channel's speech beyond its floor and beyond what the other channel leaks into it."""
-    from scipy.ndimage import grey_closing, maximum_filter1d
+    from scipy.ndimage import grey_closing
 
-    until_now = maximum_filter1d(energy[::-1], _ECHO, axis=1, origin=_ECHO // 2)
-    beyond = _db(energy) - (_db(until_now) + leaks[::-1, None] + _LEAK_MARGIN_DB)
+    level = _db(energy)
+    beyond = np.stack([level[own] - _leaked(level[own], level[1 - own], louder[1 - own]) for own in range(2)])
     chance = _sigmoid(np.minimum(heard, beyond) / _SOFT_DB)
     return np.stack([grey_closing(row, size=min(_GAP, len(row))) for row in chance]).astype(np.float32)
+
+
+def _leaked(own: np.ndarray, other: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """The most that the other channel explains of this one, dB [T], from the frames in which it is the louder one.
+
+    An echo comes late: of all delays, the one at which the difference of the levels spreads least is taken.
+    """
+    from scipy.ndimage import maximum_filter1d
+
+    best, least = np.full(len(own), FLOOR_DB), np.inf
+    for late in range(min(_ECHO, len(own))):
+        source = np.concatenate([np.full(late, other.min()), other[: len(other) - late]])
+        apart = (own - source)[theirs]
+        if not len(apart):
+            break
+        leak = float(np.median(apart))
+        spread = float(np.median(np.abs(apart - leak)))
+        if spread < least:
+            margin = float(np.clip(3.0 * spread, *_LEAK_MARGIN_DB))
+            best, least = maximum_filter1d(source, _WINDOW) + leak + margin, spread
+    return best
 
 
 def _high_passed(samples: np.ndarray) -> np.ndarray:

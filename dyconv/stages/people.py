@@ -92,7 +92,7 @@ class People(Stage):
     max_offset_frames: float | None = None
     min_sync_confidence: float | None = None
     vad: str = "silero"
-    active_speaker: str = "mouth_sync"
+    active_speaker: str = "lips_together"
     diarizer: str = "pyannote_small"
 
     def models(self) -> tuple[str, ...]:
