@@ -28,7 +28,7 @@ RECIPE = Recipe(
         Normalize(max_height=1080),
         Tracks(detector="mediapipe_face", landmarker="mediapipe_mesh", identity="appearance", min_face_px=64.0),
         Clean(enhancer="htdemucs_small"),
-        People(vad="silero", active_speaker="lips_together", diarizer="pyannote_small", min_seen=1),
+        People(vad="silero", active_speaker="lips_together", diarizer="pyannote_ge2e", min_seen=1),
         Clips(min_clip_s=2.0, max_clip_s=60.0, people_seen=(1, 2), min_face_px=64.0),
         Separate(separator="target_tasnet"),
         Crop(size=512, margin=1.5),

@@ -36,7 +36,7 @@ RECIPE = Recipe(
         People(
             vad="silero",
             active_speaker="lips_together",
-            diarizer="pyannote_small",
+            diarizer="pyannote_ge2e",
             min_seen=2,
             min_heard_s=3.0,
             min_changes=3,

@@ -227,7 +227,7 @@ CALLS = {
 
 
 def test_pull_takes_pinned_members_out_of_the_wheel_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheel = registry.cache_dir() / "downloads" / fetch.MEDIAPIPE_WHEEL
+    wheel = registry.cache_dir() / "downloads" / fetch.WHEELS["mediapipe"].file
     if not wheel.is_file():
         pytest.skip("the wheel was not downloaded on this machine")
     monkeypatch.setenv("DYCONV_CACHE", str(tmp_path))
@@ -246,7 +246,7 @@ def test_pull_without_a_connection_says_what_to_do(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(ModelMissing) as caught:
         registry.pull("mediapipe_face")
-    assert fetch.MEDIAPIPE_WHEEL in str(caught.value) and str(tmp_path) in str(caught.value)
+    assert fetch.WHEELS["mediapipe"].file in str(caught.value) and str(tmp_path) in str(caught.value)
     assert not list(tmp_path.rglob("*.tflite"))
 
 

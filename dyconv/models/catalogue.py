@@ -14,7 +14,7 @@ def _mediapipe(path: str, sha256: str) -> Weight:
         path=f"mediapipe/{path.rsplit('/', 1)[1]}",
         sha256=sha256,
         origin=_WHEEL,
-        fetch="dyconv.models.fetch:mediapipe_wheel",
+        fetch="dyconv.models.fetch:wheel_member",
         member=member,
     )
 
@@ -150,6 +150,30 @@ MODELS: tuple[ModelSpec, ...] = (
         extra="DYCONV_LR_ASD=PATH takes the published weights from where they lie",
     ),
     ModelSpec(
+        name="pyannote_ge2e",
+        slot="diarizer",
+        factory="dyconv.models.pyannote_ge2e:PyannoteGe2e",
+        licence="MIT (segmentation), Apache-2.0 (voices)",
+        about="pyannote.audio's pipeline with published weights from PyPI: pyannote/segmentation (2022), GE2E voices",
+        weights=(
+            Weight(
+                path="pyannote_ge2e/segmentation.bin",
+                sha256="0b5b3216d60a2d32fc086b47ea8c67589aaeb26b7e07fcbe620d6d0b83e209ea",
+                origin="whisperx 3.8.6 wheel (PyPI)",
+                fetch="dyconv.models.fetch:wheel_member",
+                member="whisperx/assets/pytorch_model.bin",
+            ),
+            Weight(
+                path="pyannote_ge2e/voices.pt",
+                sha256="39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+                origin="resemblyzer 0.1.4 wheel (PyPI)",
+                fetch="dyconv.models.fetch:wheel_member",
+                member="resemblyzer/pretrained.pt",
+            ),
+        ),
+        default=True,
+    ),
+    ModelSpec(
         name="pyannote_small",
         slot="diarizer",
         factory="dyconv.models.pyannote_small:PyannoteSmall",
@@ -175,7 +199,6 @@ MODELS: tuple[ModelSpec, ...] = (
                 packaged=True,
             ),
         ),
-        default=True,
     ),
     ModelSpec(
         name="pyannote_community",

@@ -39,7 +39,13 @@ class PipelineDiarizer:
             return self._nobody(frames)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about fewer voices than asked for, and of division in empty windows
-            output: Any = self.pipeline(_file(samples), min_speakers=min_speakers, max_speakers=max_speakers)
+            steps: dict[str, Any] = {}
+            output: Any = self.pipeline(
+                _file(samples),
+                min_speakers=min_speakers,
+                max_speakers=max_speakers,
+                hook=lambda step, result, **_: steps.update({step: result} if result is not None else {}),
+            )
         annotation = output.speaker_diarization
         centroids = dict(zip(annotation.labels(), output.speaker_embeddings, strict=False))
         labels = annotation.labels()
@@ -51,7 +57,7 @@ class PipelineDiarizer:
         if not order:
             return self._nobody(frames)
         vectors = [self._centroid(centroids.get(labels[row]), samples, activity, row) for row in order]
-        return Diarization(activity[order], np.stack(vectors))
+        return Diarization(activity[order], np.stack(vectors), _overlap(steps["segmentation"], frames))
 
     def _decided(self, activity: np.ndarray, samples: np.ndarray) -> np.ndarray:
         """What a model's own wrapper makes of the pipeline's activity [S, T]; as it is, here."""
@@ -100,6 +106,18 @@ def _coverage(annotation: Annotation, label: str, frames: int) -> np.ndarray:
         grid = np.arange(frames + 1)
         edges += np.clip(grid, start, end) - start
     return np.clip(np.diff(edges), 0, 1).astype(np.float32)
+
+
+def _overlap(segmentation: Any, frames: int) -> np.ndarray:
+    """How active the second most active voice is, mean over windows, float32 [T] by 25 fps frame: close to a probability."""
+    windows, count, _ = segmentation.data.shape
+    second = np.sort(segmentation.data, axis=2)[..., -2] if segmentation.data.shape[2] > 1 else np.zeros((windows, count))
+    within = segmentation.sliding_window
+    times = within.start + within.step * np.arange(windows)[:, None] + within.duration * (np.arange(count) + 0.5) / count
+    index = (times * SAMPLE_RATE / SAMPLES_PER_FRAME).astype(int)
+    inside = (index >= 0) & (index < frames)
+    total, seen = (np.bincount(index[inside], weight, frames) for weight in (second[inside], np.ones(inside.sum())))
+    return np.clip(total / np.maximum(seen, 1), 0, 1).astype(np.float32)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -31,8 +31,23 @@ _PLAIN = frozenset(
         *("torch.torch_version.TorchVersion", "collections.OrderedDict", "builtins.set", "builtins.slice"),
         *("lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict"),
         *("lightning.pytorch.utilities.parsing.AttributeDict", "pytorch_lightning.utilities.parsing.AttributeDict"),
+        *("builtins.int", "builtins.dict", "builtins.list", "collections.defaultdict"),
     )
 )
+# What old checkpoints tell of the training that made them: an empty object is put in its place, and it is not read.
+_FORGOTTEN = frozenset(
+    (
+        *("omegaconf.listconfig.ListConfig", "omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata"),
+        *("omegaconf.nodes.AnyNode", "typing.Any", "pyannote.audio.core.model.Introspection"),
+    )
+)
+
+
+class _Forgotten:
+    """Stands for an object of a class that is not needed."""
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 def quiet_import() -> None:
@@ -99,16 +114,21 @@ def checkpoint(path: Path) -> Model:
         named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise ModelMissing(f"{path} is not a checkpoint: {error}", hint="fetch it again") from error
-    refused = sorted(set(named) - _PLAIN)
+    refused = sorted(set(named) - _PLAIN - _FORGOTTEN)
     if refused:
         raise ModelMissing(f"{path} holds code ({', '.join(refused)})", hint="only weights and plain data are read")
-    allowed = [getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in named]
+    allowed: list[Any] = [(_Forgotten if name in _FORGOTTEN else _named(name), name) for name in named]
     with torch.serialization.safe_globals(allowed):
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     about = loaded["pyannote.audio"]
     architecture = f"{about['architecture']['module']}.{about['architecture']['class']}"
     hyper_parameters = dict(loaded.get("hyper_parameters", {}))
     return built(architecture, hyper_parameters, about["specifications"], loaded["state_dict"])
+
+
+def _named(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(import_module(module), attribute)
 
 
 def pipeline(

@@ -1,4 +1,4 @@
-"""The default diarizer: pyannote.audio's pipeline with a small segmentation and a small embedding model of our own.
+"""pyannote.audio's pipeline with a small segmentation and a small embedding model of our own.
 
 PyanNet with powerset output (Plaquet & Bredin 2023: up to three voices a window, two at once) and an x-vector network on
 MFCC (Snyder et al. 2018), trained by `training/diarization`; agglomerative clustering. No hub, no licence to accept.

@@ -28,6 +28,7 @@ class Evidence:
         others: float [T], the best log odds of any further face on screen; 0 where there is none.
         heard: float [K, T] in 0 to 1, when each voice is active by sound alone; nobody knows yet whose they are. None: not
             known.
+        overlap: float [T], probability that several voices are heard; None where only `heard` tells.
     """
 
     speech: np.ndarray
@@ -36,6 +37,7 @@ class Evidence:
     seen: np.ndarray
     others: np.ndarray
     heard: np.ndarray | None = None
+    overlap: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class TurnModel:
     heard_weight: float = 0.3
     both_cost: float = 0.4
     other_cost: float = 1.0
-    hidden_both_cost: float = 2.0
+    hidden_both_cost: float = 1.0
 
     def decode(self, evidence: Evidence, shares: np.ndarray | None = None) -> Decoding:
         """Posteriors and best path for P people, P >= 1.
@@ -98,7 +100,7 @@ class TurnModel:
         emission = self._emission(evidence, states)
         if evidence.heard is not None and len(evidence.heard):
             shares = usual_shares(evidence.heard, evidence.speech, people) if shares is None else shares
-            emission += self.heard_weight * fit(evidence.heard, shares, states)
+            emission += self.heard_weight * fit(evidence.heard, shares, states, evidence.overlap)
         moves = self._moves(states)
         posterior = _forward_backward(emission, moves)
         persons = np.zeros((people, emission.shape[0]))

@@ -15,6 +15,7 @@ from dyconv.time import FPS
 
 # Probability of no voice, one, and several, as a small diarizer errs.
 _SILENCE, _ONE, _BOTH = (0.85, 0.12, 0.03), (0.06, 0.87, 0.07), (0.02, 0.48, 0.50)
+_OVERLAP, _OVERLAP_RANGE = 0.11, (0.02, 0.95)  # how usual several voices are in speech; no detector is surer
 _LEAST = 0.02  # no share is smaller
 _PRIOR_S = 1.0  # seconds of speech that the usual share counts for
 _NEW = 0.5 * FPS  # frames that count as one observation
@@ -47,18 +48,41 @@ def learn_shares(heard: np.ndarray, speech: np.ndarray, alone: np.ndarray, other
     return np.stack([_normalised(column / column.sum()) for column in total.T], axis=1)
 
 
-def fit(heard: np.ndarray, shares: np.ndarray, states: tuple[tuple[int, ...], ...]) -> np.ndarray:
+def fit(
+    heard: np.ndarray, shares: np.ndarray, states: tuple[tuple[int, ...], ...], overlap: np.ndarray | None = None
+) -> np.ndarray:
     """Log-likelihood [T, S] of the voices that are heard in each state.
 
     Args:
+        heard: float [K, T], 0 to 1.
+        overlap: float [T], the probability of several voices where it is known by itself. What the activities say of it is
+            then not used, and how likely it is beyond what is usual counts in full.
         states: the people who speak in each; silence first, somebody else (also empty) last.
     """
     none, one, several = counted(heard)
+    if overlap is not None:
+        return _fit_apart(none, one / np.maximum(one.sum(axis=0), 1e-9), shares, states, overlap)
     columns = []
     for index, state in enumerate(states):
         odds = _SILENCE if index == 0 else _BOTH if len(state) > 1 else _ONE
         which = shares.mean(axis=1) if index == 0 else shares[:, list(state) or [-1]].mean(axis=1)
         columns.append(np.log(odds[0] * none + odds[1] * (which @ one) + odds[2] * several))
+    return np.stack(columns, axis=1)
+
+
+def _fit_apart(
+    none: np.ndarray, which: np.ndarray, shares: np.ndarray, states: tuple[tuple[int, ...], ...], overlap: np.ndarray
+) -> np.ndarray:
+    """As `fit`, of whether somebody is heard, of which voice [K, T] it is, and of whether it is several."""
+    chance = np.clip(overlap, *_OVERLAP_RANGE)
+    several, single = np.log(chance / _OVERLAP), np.log((1.0 - chance) / (1.0 - _OVERLAP))
+    columns = []
+    for index, state in enumerate(states):
+        quiet = _SILENCE[0] if index == 0 else _ONE[0]
+        voice = shares.mean(axis=1) if index == 0 else shares[:, list(state) or [-1]].mean(axis=1)
+        columns.append(
+            np.log(quiet * none + (1.0 - quiet) * (1.0 - none) * (voice @ which)) + (several if len(state) > 1 else single)
+        )
     return np.stack(columns, axis=1)
 
 

@@ -32,7 +32,7 @@ from dyconv.arrays import save_arrays
 from dyconv.faces import load_faces
 from dyconv.media.audio import read_audio, read_channels, write_audio
 from dyconv.models import registry
-from dyconv.models.slots import ActiveSpeaker, Diarizer, Vad
+from dyconv.models.slots import ActiveSpeaker, Diarization, Diarizer, Vad
 from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Turn
 from dyconv.speech.attribute import SPEECH, Attribution, TurnRules, attribute, seconds_spoken
 from dyconv.speech.channels import channel_evidence
@@ -93,7 +93,7 @@ class People(Stage):
     min_sync_confidence: float | None = None
     vad: str = "silero"
     active_speaker: str = "lips_together"
-    diarizer: str = "pyannote_small"
+    diarizer: str = "pyannote_ge2e"
 
     def models(self) -> tuple[str, ...]:
         return tuple(name for name in (self.vad, self.active_speaker, self.diarizer) if name)
@@ -122,7 +122,7 @@ class People(Stage):
             yield Drop(clip, DropReason.NOT_DYADIC, f"expected two people heard, found {spoken:.1f} s of speech")
             return
         channels = _channels(clip, files, len(speech))
-        heard = self._heard(samples, len(faces)) if channels is None else channels
+        heard = self._heard(samples, len(faces)) if channels is None else Diarization(channels, np.zeros((2, 0), np.float32))
         pair, third = self._pair(faces, speech, heard)
         if third:
             yield Drop(clip, DropReason.NOT_DYADIC, third)
@@ -134,15 +134,15 @@ class People(Stage):
         clip = _synced(clip if channels is None else _mapped(clip, attribution), sync)
         yield self._decided(clip, files, pair, evidence, attribution, sync, samples)
 
-    def _heard(self, samples: np.ndarray, faces: int) -> np.ndarray:
-        """Voices by sound alone, float32 [K, T]."""
+    def _heard(self, samples: np.ndarray, faces: int) -> Diarization:
+        """Voices by sound alone."""
         frames = len(samples) // frame_samples(1)
         if self._diarizer is None:
-            return np.zeros((0, frames), np.float32)
+            return Diarization(np.zeros((0, frames), np.float32), np.zeros((0, 0), np.float32))
         most = max(2, min(faces, _CANDIDATES)) + _MORE_VOICES
-        return self._diarizer.diarize(samples, max_speakers=most).activity
+        return self._diarizer.diarize(samples, max_speakers=most)
 
-    def _pair(self, faces: Sequence[Face], speech: np.ndarray, heard: np.ndarray) -> tuple[list[Face], str | None]:
+    def _pair(self, faces: Sequence[Face], speech: np.ndarray, heard: Diarization) -> tuple[list[Face], str | None]:
         """The two that talk, in the order of `faces`, a partner who is only heard standing in for one never seen.
 
         The text says why it is not two, where a third one talks as well.
@@ -273,12 +273,13 @@ def _as_long_as(samples: np.ndarray, wanted: int) -> np.ndarray:
     return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
 
 
-def _evidence(pair: Sequence[Face], speech: np.ndarray, heard: np.ndarray, further: Sequence[Face] = ()) -> Evidence:
+def _evidence(pair: Sequence[Face], speech: np.ndarray, heard: Diarization, further: Sequence[Face] = ()) -> Evidence:
     """Evidence of the `pair`; `further` faces speak for somebody else."""
     lips = np.stack([face.lips for face in pair])
     others = np.max([np.where(face.seen, face.lips, -np.inf) for face in further], axis=0) if further else -np.inf
     others = np.where(np.isfinite(others), others, 0.0) * np.ones(len(speech))
-    return Evidence(speech, lips, np.zeros_like(lips), np.stack([face.seen for face in pair]), others, heard)
+    seen = np.stack([face.seen for face in pair])
+    return Evidence(speech, lips, np.zeros_like(lips), seen, others, heard.activity, heard.overlap)
 
 
 def _kept(
