@@ -247,9 +247,11 @@ class People(Stage):
         speaks = attribution.decoding.speaks
         own = speaks(person) & evidence.seen[person]
         partner = speaks(1 - person) & ~speaks(person) & evidence.seen[person]
-        if min(own.sum(), partner.sum()) < self.min_heard_s * FPS:
+        lips, least = evidence.lips[person], self.min_heard_s * FPS
+        if own.sum() < least:
             return False
-        lips = evidence.lips[person]
+        if partner.sum() < least:  # who speaks all the time, the partner into it, can but fit throughout
+            return float(lips[own].mean()) >= _LIPS_TELL
         return float(lips[own].mean() - lips[partner].mean()) >= _LIPS_TELL
 
 

@@ -11,7 +11,7 @@ from dyconv.models.slots import FaceIdentity
 from dyconv.tracking.follow import Path
 
 _FIRST, _THEN = 4, 8  # descriptors at the first four looks of a track, then at every eighth
-_SHARED = 3  # frames in which two tracks must be seen together to be two people for certain
+_SHARED = 8  # frames in which two tracks must be seen together to be two people: a track lingers for some where a face jumps
 
 
 class Sampler:
