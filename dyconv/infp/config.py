@@ -1,0 +1,96 @@
+"""Sizes of the two stages. `debug` runs anywhere in seconds, `tiny` is what reference weights are, `base` is the paper's scale.
+
+A config is stored beside the weights it belongs to; `Stage1Config.from_json` and `Stage2Config.from_json` refuse names they
+do not know, so that weights of another version are not half read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from dyconv.errors import UsageError
+
+
+class _Stored:
+    """Reading and writing of a config as JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """
+        Raises:
+            UsageError: naming fields that this version does not have.
+        """
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - known):
+            raise UsageError(
+                f"{cls.__name__} of another version: unknown {', '.join(unknown)}", hint="use the version the weights came with"
+            )
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class Stage1Config(_Stored):
+    """Motion-based head imitation.
+
+    Attributes:
+        size: side of the pictures, pixels; a power of two.
+        latent: length of the motion latent.
+        directions: orthogonal directions the latent is made of.
+        channels: of the encoders by scale, from `size` down to 4 x 4; its length is log2(size / 4) + 1.
+        warped: sides of the feature maps that are warped by flow, from coarse to fine.
+        dropped: share of the masked input's dots left out in training.
+    """
+
+    size: int = 64
+    latent: int = 512
+    directions: int = 20
+    channels: tuple[int, ...] = (16, 24, 32, 48, 64)
+    warped: tuple[int, ...] = (8, 16, 32)
+    dropped: float = 0.1
+
+
+@dataclass(frozen=True)
+class Stage2Config(_Stored):
+    """Audio-guided motion generation.
+
+    Attributes:
+        latent: length of a motion latent, as Stage 1 has it.
+        width: of every token.
+        blocks, heads: of the denoiser.
+        bank: slots of each memory bank.
+        window, context: frames generated at once, and frames of what came before.
+        bands: mel bands of the audio features; 0: wav2vec2 or HuBERT is used instead.
+        audio_model: hub id or local path of wav2vec2 or HuBERT; empty for mel bands.
+        steps: of the diffusion in training.
+        drop_style, drop_motion: probability of leaving out the style, and of leaving out f_m or the previous motion.
+    """
+
+    latent: int = 512
+    width: int = 128
+    blocks: int = 2
+    heads: int = 4
+    bank: int = 16
+    window: int = 75
+    context: int = 10
+    bands: int = 80
+    audio_model: str = ""
+    steps: int = 1000
+    drop_style: float = 0.3
+    drop_motion: float = 0.5
+
+
+STAGE1 = {
+    "debug": Stage1Config(),
+    "tiny": Stage1Config(size=256, channels=(16, 24, 40, 64, 96, 128, 160), warped=(16, 32, 64)),
+    "base": Stage1Config(size=256, channels=(64, 128, 256, 512, 512, 512, 512), warped=(8, 16, 32, 64, 128)),
+}
+STAGE2 = {
+    "debug": Stage2Config(width=64, bank=8),
+    "tiny": Stage2Config(width=192, blocks=4, bank=64),
+    "base": Stage2Config(width=512, blocks=4, heads=8, bank=64),
+}
