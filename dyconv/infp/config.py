@@ -17,7 +17,7 @@ class _Stored:
     """Reading and writing of a config as JSON."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
