@@ -67,7 +67,15 @@ class Stage2Config(_Stored):
         bands: mel bands of the audio features; 0: wav2vec2 or HuBERT is used instead.
         audio_model: hub id or local path of wav2vec2 or HuBERT; empty for mel bands.
         steps: of the diffusion in training.
-        drop_style, drop_motion: probability of leaving out the style, and of leaving out f_m or the previous motion.
+        drop_style, drop_motion: probability of leaving out the style, and (each by itself) f_m and the previous motion.
+        codes: principal components of the latents that are generated, as many as Stage 1 has directions: more dimensions hold
+            nothing but noise to be removed. 0: the latents themselves.
+        schedule: of the diffusion's noise, "cosine" or "linear".
+        predicts: what the denoiser predicts, "noise" or "v".
+        velocity: weight of the loss on differences between frames.
+        sample_steps: of DDIM.
+        guide_motion, guide_style: default scales of classifier-free guidance; 1: none.
+        join: frames over which a jump between windows is spread; 0: windows are left as they come.
     """
 
     latent: int = 512
@@ -82,6 +90,19 @@ class Stage2Config(_Stored):
     steps: int = 1000
     drop_style: float = 0.3
     drop_motion: float = 0.5
+    codes: int = 20
+    schedule: str = "cosine"
+    predicts: str = "noise"
+    velocity: float = 0.5
+    sample_steps: int = 20
+    guide_motion: float = 1.5
+    guide_style: float = 1.5
+    join: int = 3
+
+    @property
+    def coded(self) -> int:
+        """Numbers a frame that are generated."""
+        return self.codes or self.latent
 
 
 STAGE1 = {
