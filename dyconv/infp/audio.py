@@ -94,7 +94,7 @@ class MelEncoder(AudioEncoder):
             spectrum = torch.stft(
                 samples.float(), len(self.window), _HOP, window=self.window.float(), center=False, return_complex=True
             )
-            energy = self.bank.float().T @ spectrum.abs().square()
+            energy = self.bank.float().T @ torch.view_as_real(spectrum).square().sum(dim=-1)
         return (energy.clamp(min=_QUIET).log() + 6.0) / 4.0
 
     def forward(self, samples: Tensor) -> Tensor:
