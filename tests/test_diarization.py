@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from dyconv.errors import ModelMissing
 from dyconv.media.audio import read_audio
@@ -181,6 +182,22 @@ def test_pieces_of_a_voice_are_heard_once_and_forgotten(call: np.ndarray) -> Non
     assert torch.allclose(whole, masked, atol=1e-5) and float(whole.norm()) == pytest.approx(1, abs=1e-5)
     encoder.forget()
     assert not encoder._heard
+
+
+def test_how_it_sounds_in_each_frame_names_the_voice(call: np.ndarray) -> None:
+    from training.diarization.measure import sample_item
+
+    found = registry.load("pyannote_ge2e").diarize(call)
+    assert found.vectors.shape == (750, 256) and found.vectors.dtype == np.float32
+    annotation = sample_item().truth
+    truth = np.zeros((2, 750), bool)
+    for span, _, label in annotation.itertracks(yield_label=True):
+        truth[annotation.labels().index(label), round(span.start * 25) : round(span.end * 25)] = True
+    first, second = truth[0] & ~truth[1], truth[1] & ~truth[0]
+    half = np.arange(750) < 375  # learnt in one half of the call, asked in the other
+    apart = found.vectors[first & half].mean(0) - found.vectors[second & half].mean(0)
+    asked = ~half & (first | second)
+    assert roc_auc_score(first[asked], (found.vectors @ apart)[asked]) > 0.75  # two women on one line
 
 
 def test_other_files_than_the_voice_encoder_are_refused(tmp_path: Path) -> None:

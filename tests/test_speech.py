@@ -112,7 +112,7 @@ class TestDecoder:
     def test_follows_clear_evidence(self) -> None:
         speech = np.r_[np.zeros(25), np.ones(150), np.zeros(25)]
         lips = np.r_[np.zeros(25), np.full(75, 3.0), np.full(75, -3.0), np.zeros(25)]
-        turns = TurnRules().turns(attribute(evidence(speech, lips, -lips), None, TurnModel()))
+        turns = TurnRules().turns(attribute(evidence(speech, lips, -lips), (), TurnModel()))
         assert [turn.person for turn in turns] == ["p0", "p1"]
         edges = [frame for turn in turns for frame in (turn.span.frames.start, turn.span.frames.stop)]
         assert np.abs(np.array(edges) - [25, 100, 100, 175]).max() <= 2
@@ -123,13 +123,13 @@ class TestDecoder:
         assert decoding.persons[:, 10:-10].min() > 0.9
 
     def test_still_lips_are_somebody_elses_speech(self) -> None:
-        found = attribute(evidence(np.ones(100), -3.0, -3.0), None, TurnModel())
+        found = attribute(evidence(np.ones(100), -3.0, -3.0), (), TurnModel())
         assert found.decoding.other[10:-10].min() > 0.9
         (turn,) = TurnRules().turns(found)
         assert turn.person is None and not turn.unsure
 
     def test_useless_lips_are_undecided(self) -> None:
-        (turn,) = TurnRules().turns(attribute(evidence(np.ones(100), 0.0, 0.0), None, TurnModel()))
+        (turn,) = TurnRules().turns(attribute(evidence(np.ones(100), 0.0, 0.0), (), TurnModel()))
         assert turn.person is None and turn.unsure and turn.confidence < 0.8
 
     def test_somebody_unseen_speaks_while_the_seen_is_still(self) -> None:
@@ -141,7 +141,7 @@ class TestDecoder:
     def test_posteriors_are_probabilities_and_turns_are_sound(self, lips: np.ndarray, speech: np.ndarray) -> None:
         three = TurnModel().decode(evidence(speech, *lips))
         assert np.isfinite(three.persons).all() and three.persons.min() >= 0 and three.persons.max() <= 1
-        turns = TurnRules().turns(attribute(evidence(speech, *lips[:2]), None, TurnModel()))
+        turns = TurnRules().turns(attribute(evidence(speech, *lips[:2]), (), TurnModel()))
         assert turns == sorted(turns, key=lambda turn: turn.span)
         for turn in turns:
             assert 0 <= turn.span.start < turn.span.end <= len(speech) / FPS
@@ -191,7 +191,7 @@ class TestHeard:
         known = replace(evidence(self.speech, lips, -lips), heard=heard)
         known.lips[:, 350:] = -3.0
         known.seen[:, 100:350] = False
-        found = attribute(known, None, TurnModel())
+        found = attribute(known, (), TurnModel())
         assert ((found.decoding.persons[0] > 0.5) == self.first)[100:350].mean() > 0.9
         assert found.decoding.other[360:].min() > 0.8
         assert own_voice(found.shares, 0.5) == [0, 1]
@@ -234,7 +234,7 @@ class TestVoices:
         speech = registry.load("silero").speech(talk.samples)
         lips = np.stack([np.where(talk.spoken[name], 3.0, -3.0) for name in "ab"])
         lips[:, 24 * FPS :] = 0.0
-        found = attribute(evidence(speech, *lips), voice_features(talk.samples, talk.frames), TurnModel())
+        found = attribute(evidence(speech, *lips), [voice_features(talk.samples, talk.frames)], TurnModel())
         late = np.arange(talk.frames) >= 24 * FPS
         assert found.voices.separation > 1.5
         for person, (name, partner) in enumerate(("ab", "ba")):
@@ -257,6 +257,23 @@ class TestVoices:
         few[200:210] = True
         found = compare_voices(features, talk.spoken["b"], few)
         assert found.separation == 0.0 and not found.odds.any()
+
+    def test_vectors_of_two_voices_lie_apart_and_those_of_both_at_once_between(self) -> None:
+        random = np.random.default_rng(5)
+        ours, theirs = random.normal(size=(2, 128))
+        first, second, both = (np.arange(600) // 25 % 3 == kind for kind in range(3))
+        place = np.where(first, 1.0, np.where(second, 0.0, 0.5))[:, None]
+        vectors = place * ours + (1 - place) * theirs + random.normal(size=(600, 128))
+        found = compare_voices(vectors, first, second)
+        assert found.separation > 5
+        assert (found.odds[first] > 0).mean() > 0.99 and (found.odds[second] < 0).mean() > 0.99
+        solo = np.abs(found.odds) / 2
+        assert (found.together[both] > solo[both]).mean() > 0.9 and (found.together[~both] < solo[~both]).mean() > 0.9
+
+    def test_vectors_of_one_voice_do_not_lie_apart(self) -> None:
+        vectors = np.random.default_rng(6).normal(size=(600, 128))
+        half = np.arange(600) // 25 % 2 == 0
+        assert compare_voices(vectors, half, ~half).separation < 1.0
 
 
 class TestTurns:

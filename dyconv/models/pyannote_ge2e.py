@@ -6,6 +6,7 @@ overlap included), which whisperx carries; voices are told apart by Resemblyzer'
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,4 +48,6 @@ class PyannoteGe2e(PipelineDiarizer):
         from dyconv.models.ge2e_net import levelled
 
         self._encoder.forget()
-        return super().diarize(levelled(samples), min_speakers=min_speakers, max_speakers=max_speakers)
+        level = levelled(samples)
+        found = super().diarize(level, min_speakers=min_speakers, max_speakers=max_speakers)
+        return replace(found, vectors=self._encoder.around(level, found.activity.shape[1]))

@@ -126,11 +126,13 @@ class Diarization:
         activity: float32 [S, T], 0 to 1, one row a voice, one column a 25 fps frame; several may be 1 at once.
         embeddings: float32 [S, D], L2-normalised, of each voice.
         overlap: float32 [T], probability that several are heard at once; None where only the activity tells.
+        vectors: float32 [T, D], unit length, how whoever is heard around a frame sounds; None where the model does not say.
     """
 
     activity: np.ndarray
     embeddings: np.ndarray
     overlap: np.ndarray | None = None
+    vectors: np.ndarray | None = None
 
 
 @runtime_checkable

@@ -69,7 +69,7 @@ class Attribution:
         return float((np.sign(lips) == np.sign(voice))[both].mean()) if both.sum() >= _FEW else None
 
 
-def attribute(evidence: Evidence, features: np.ndarray | None, model: TurnModel) -> Attribution:
+def attribute(evidence: Evidence, features: Sequence[np.ndarray], model: TurnModel) -> Attribution:
     """Decode in rounds: speech attributed surely teaches whose the voices are, and they help where lips do not show.
 
     What a source of evidence tells is learnt from the other ones, or it would come to believe itself: whose a heard voice is
@@ -77,7 +77,7 @@ def attribute(evidence: Evidence, features: np.ndarray | None, model: TurnModel)
 
     Args:
         evidence: its `voice` is not used.
-        features: voice features [T, D]; used for two people only.
+        features: voice features [T, D], of which those are used that tell two voices apart best; for two people only.
     """
     speech, lips, seen = evidence.speech, evidence.lips, evidence.seen
     heard = evidence.heard if evidence.heard is not None else np.zeros((0, len(speech)))
@@ -87,7 +87,8 @@ def attribute(evidence: Evidence, features: np.ndarray | None, model: TurnModel)
     for _ in range(_ROUNDS):
         shares = _shares(heard, speech * seen.any(axis=0), model.decode(plain))
         voices = _voices(features, model.decode(plain, shares), speech)
-        evidence = replace(plain, voice=np.stack([voices.odds, -voices.odds]) / 2) if len(lips) == 2 else plain
+        told = {"voice": np.stack([voices.odds, -voices.odds]) / 2, "together": voices.together} if len(lips) == 2 else {}
+        evidence = replace(plain, **told)
         decoding = model.decode(evidence, shares)
         if len(heard):
             plain = replace(plain, lips=read_lips(lips, seen, speech, decoding.persons))
@@ -105,10 +106,12 @@ def _shares(heard: np.ndarray, speech: np.ndarray, decoding: Decoding) -> np.nda
     return learn_shares(heard, speech, alone, other)
 
 
-def _voices(features: np.ndarray | None, decoding: Decoding, speech: np.ndarray) -> VoiceEvidence:
-    if features is None or len(decoding.alone) != 2:
-        return VoiceEvidence(np.zeros(len(speech)), 0.0)
-    return compare_voices(features, *(sure_frames(decoding, speech, person) for person in range(2)))
+def _voices(features: Sequence[np.ndarray], decoding: Decoding, speech: np.ndarray) -> VoiceEvidence:
+    if len(decoding.alone) != 2:
+        return VoiceEvidence.nothing(len(speech))
+    first, second = (sure_frames(decoding, speech, person) for person in range(2))
+    found = [compare_voices(columns, first, second) for columns in features]
+    return max(found, key=lambda voices: voices.separation, default=VoiceEvidence.nothing(len(speech)))
 
 
 def _against_others(scores: np.ndarray) -> np.ndarray:

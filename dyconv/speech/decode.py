@@ -29,6 +29,7 @@ class Evidence:
         heard: float [K, T] in 0 to 1, when each voice is active by sound alone; nobody knows yet whose they are. None: not
             known.
         overlap: float [T], probability that several voices are heard; None where only `heard` tells.
+        together: float [T], log-likelihood that it sounds like two people at once against the mean of either alone.
     """
 
     speech: np.ndarray
@@ -38,6 +39,7 @@ class Evidence:
     others: np.ndarray
     heard: np.ndarray | None = None
     overlap: np.ndarray | None = None
+    together: np.ndarray | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class TurnModel:
                 score += self.lip_weight * evidence.lips[person]
                 score += self.voice_weight * evidence.voice[person] / len(state)
             if len(state) == 2:
+                score += self.voice_weight * evidence.together
                 hidden = ~(evidence.seen[state[0]] & evidence.seen[state[1]])
                 score -= self.lip_weight * np.where(hidden, self.hidden_both_cost, self.both_cost)
             if not state:

@@ -23,6 +23,9 @@ _FOLDS, _BLOCK_S = 4, 2
 _MIN_FRAMES = 20  # of each voice outside a fold, 0.8 s: with less there is no evidence
 _SHRINK = 0.1  # of the shared covariance towards its diagonal
 _LIMIT = 4.0  # log odds of one frame
+_SPREAD, _BOTH = 0.35, 0.6  # deviations of one voice's scores (at least) and of two at once, the voices being 2 apart
+_TELLS_MORE = 1.6  # times what a frame's cepstra tell: a network's mistakes do not last
+_MANY = 64  # columns: of more, some seconds of speech cannot tell how they vary together
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,27 @@ class VoiceEvidence:
 
     Attributes:
         odds: float [T], calibrated log odds per frame for the first against the second; 0 where nothing is known.
+        together: float [T], log-likelihood of both at once against the mean of either's; 0 where nothing is known of that.
         separation: distance of the two voices' held-out scores in standard deviations (d'), once they are averaged over
             about half a second; 0 where it could not be measured.
     """
 
     odds: np.ndarray
+    together: np.ndarray
     separation: float
+
+    @classmethod
+    def nothing(cls, frames: int) -> VoiceEvidence:
+        return cls(np.zeros(frames), np.zeros(frames), 0.0)
 
 
 def compare_voices(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> VoiceEvidence:
     """Tell two voices apart, given frames that are surely of one (bool [T]) and surely of the other.
 
     Every frame is scored by models that were made without its own two-second block.
+
+    Args:
+        features: float [T, D], of `voice_features` or the vectors of a speaker encoder.
     """
     fold = np.arange(len(features)) // (_BLOCK_S * FPS) % _FOLDS
     raw = np.zeros(len(features))
@@ -50,25 +62,42 @@ def compare_voices(features: np.ndarray, first: np.ndarray, second: np.ndarray) 
         inside = fold == held
         ours, theirs = features[first & ~inside], features[second & ~inside]
         if min(len(ours), len(theirs)) < _MIN_FRAMES:
-            return VoiceEvidence(np.zeros(len(features)), 0.0)
+            return VoiceEvidence.nothing(len(features))
         raw[inside] = _discriminant(features[inside], ours, theirs)
     if min(first.sum(), second.sum()) < 2:
-        return VoiceEvidence(np.zeros(len(features)), 0.0)
+        return VoiceEvidence.nothing(len(features))
+    separation = _smooth_separation(raw, first, second)
+    if features.shape[1] > _MANY and separation > 0:
+        return VoiceEvidence(*_between(raw, first, second), separation)
     gap = raw[first].mean() - raw[second].mean()
     spread = (raw[first].var() + raw[second].var()) / 2 + 1e-9
     middle = (raw[first].mean() + raw[second].mean()) / 2
     odds = np.clip(max(gap, 0.0) / spread * (raw - middle), -_LIMIT, _LIMIT)
-    return VoiceEvidence(odds, _smooth_separation(raw, first, second))
+    return VoiceEvidence(odds, np.zeros(len(features)), separation)
+
+
+def _between(raw: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Odds and evidence for both at once [T] of scores that run from one voice to the other: two voices lie in between."""
+    ours, theirs = raw[first].mean(), raw[second].mean()
+    place = 2.0 * (raw - (ours + theirs) / 2) / max(ours - theirs, 1e-9)  # 1: the first, -1: the second
+    spread = max(float(np.sqrt((place[first].var() + place[second].var()) / 2)), _SPREAD)
+    likely = np.stack(
+        [-0.5 * ((place - at) / width) ** 2 - np.log(width) for at, width in ((1, spread), (-1, spread), (0, _BOTH))]
+    )
+    likely = np.maximum(likely, likely.max(axis=0) - _LIMIT)
+    return _TELLS_MORE * (likely[0] - likely[1]), _TELLS_MORE * (likely[2] - likely[:2].mean(axis=0))
 
 
 def _discriminant(features: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Log-likelihood ratio [T] of two Gaussians with one shared, shrunk covariance."""
+    """Log-likelihood ratio [T] of two Gaussians with one shared, shrunk covariance; a sphere's for vectors of a network."""
+    middle, apart = (ours.mean(axis=0) + theirs.mean(axis=0)) / 2, ours.mean(axis=0) - theirs.mean(axis=0)
+    if features.shape[1] > _MANY:
+        return np.asarray((features - middle) @ apart)
     centred = np.concatenate([ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)])
     covariance = np.cov(centred.T)
     diagonal = np.diag(np.diag(covariance))
     covariance = (1 - _SHRINK) * covariance + _SHRINK * diagonal + 1e-4 * np.eye(len(covariance))
-    direction = np.linalg.solve(covariance, ours.mean(axis=0) - theirs.mean(axis=0))
-    return (features - (ours.mean(axis=0) + theirs.mean(axis=0)) / 2) @ direction
+    return np.asarray((features - middle) @ np.linalg.solve(covariance, apart))
 
 
 def _smooth_separation(raw: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:

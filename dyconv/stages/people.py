@@ -129,7 +129,8 @@ class People(Stage):
             return
         evidence = _evidence(pair, speech, heard, [face for face in faces if face not in pair])
         model = TurnModel() if channels is None else TurnModel(heard_weight=_CHANNEL_WEIGHT)
-        attribution = attribute(evidence, voice_features(samples, len(speech)), model)
+        features = [voice_features(samples, len(speech)), *([] if heard.vectors is None else [heard.vectors])]
+        attribution = attribute(evidence, features, model)
         sync = watched.sync(pair, attribution.decoding.persons + attribution.decoding.other)
         clip = _synced(clip if channels is None else _mapped(clip, attribution), sync)
         yield self._decided(clip, files, pair, evidence, attribution, sync, samples)
@@ -153,7 +154,7 @@ class People(Stage):
         candidates = list(faces[:_CANDIDATES])
         if len(candidates) == 2:
             return candidates, None
-        persons = attribute(_evidence(candidates, speech, heard), None, TurnModel()).decoding.persons
+        persons = attribute(_evidence(candidates, speech, heard), (), TurnModel()).decoding.persons
         shown = [row * face.seen for row, face in zip(persons, candidates, strict=True)]
         spoken = [float((row >= self.min_confidence).sum()) / FPS for row in shown]
         ranked = sorted(range(len(candidates)), key=lambda index: (-spoken[index], index))
