@@ -166,7 +166,7 @@ def test_join_spreads_a_jump_in_equal_steps() -> None:
     assert join(torch.zeros(1, 1, 2), torch.ones(1, 1, 2), 3).shape == (1, 1, 2)
 
 
-@pytest.mark.parametrize("samples, frames", [(1, 1), (640, 1), (16 * 640, 16), (40 * 640 + 7, 41)])
+@pytest.mark.parametrize("samples, frames", [(0, 0), (1, 1), (640, 1), (16 * 640, 16), (40 * 640 + 7, 41)])
 def test_any_length_of_sound_gives_its_frames(samples: int, frames: int) -> None:
     model = fresh()
     own = torch.randn(samples, generator=torch.Generator().manual_seed(1))
@@ -203,6 +203,26 @@ def test_live_equals_offline(chunk: int, piece: int) -> None:
     assert torch.equal(made, model.generate(own, partner, **options))
 
 
+def test_a_finished_stream_takes_no_more() -> None:
+    stream = Stream(fresh(), chunk=1)
+    assert stream.push(torch.zeros(640), None).shape == (0, LATENT)
+    assert stream.push(None, torch.zeros(1281)).shape == (1, LATENT)
+    assert stream.finish().shape == (3, LATENT)
+    with pytest.raises(UsageError, match="after finish"):
+        stream.push(torch.zeros(1), None)
+
+
+def test_every_weight_learns_also_in_half_precision() -> None:
+    model = fresh()
+    batch = windows(model, [talk(60, 1)], 4, np.random.default_rng(0))
+    exact = model.loss(batch, torch.Generator().manual_seed(0)).total.detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(batch, torch.Generator().manual_seed(0)).total
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(float(exact), rel=0.02)
+    assert not [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
+
+
 def test_latency_is_chunk_and_look_ahead() -> None:
     assert Stream(fresh(), chunk=10).latency == pytest.approx(0.48)
     assert Stream(Stage2(STAGE2["debug"])).latency == pytest.approx(3.08)
@@ -225,6 +245,7 @@ def test_what_came_before_and_the_style_count() -> None:
         (lambda model: model.generate(torch.zeros(5), None, torch.zeros(4, 5)), "style as motion latents"),
         (lambda model: model.generate(torch.zeros(5), None, steps=1001), "1 to 1000 sampling steps"),
         (lambda model: Stream(model).push(torch.zeros(2, 5), None), r"expected samples \[n\]"),
+        (lambda model: Stream(model).push(torch.zeros(5), torch.zeros(6)), "5 samples of own and 6"),
         (lambda model: Stream(model, batch=3).push(torch.zeros(2, 5), None), r"expected samples \[3, n\]"),
         (lambda model: Diffusion(10, "square"), "cosine or linear"),
         (lambda model: Diffusion(10, predicts="x"), "noise or v"),

@@ -53,6 +53,12 @@ def audio_encoder(config: Stage2Config) -> AudioEncoder:
     return MelEncoder(config.bands, config.width)
 
 
+def sound_around(config: Stage2Config) -> tuple[int, int]:
+    """Frames of sound that a window needs before its first and after its last frame; no model is loaded."""
+    kind: type[AudioEncoder] = HubEncoder if config.audio_model else MelEncoder
+    return kind.past + config.context, kind.ahead
+
+
 def cut_frames(samples: Tensor, start: int, stop: int) -> Tensor:
     """Samples of frames [start, stop) of a track [..., N]; silence before its start and after its end."""
     first, last = start * SAMPLES_PER_FRAME, stop * SAMPLES_PER_FRAME

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from dyconv.errors import ModelMissing, UsageError
-from dyconv.infp.audio import audio_encoder
+from dyconv.infp.audio import audio_encoder, sound_around
 from dyconv.infp.codes import MotionCodes
 from dyconv.infp.config import Stage2Config
 from dyconv.infp.denoiser import Denoiser
 from dyconv.infp.diffusion import Diffusion, Loss, Predict
 from dyconv.infp.guider import MotionGuider, StyleEncoder
 from dyconv.store import write_atomic
+from dyconv.time import SAMPLES_PER_FRAME
 
 _FORMAT = "dyconv.infp.stage2"
 
@@ -84,8 +85,7 @@ class Stage2(nn.Module):
         self.style = StyleEncoder(config.coded, config.width, config.heads)
         self.denoiser = Denoiser(config)
         self.diffusion = Diffusion(config.steps, config.schedule, config.predicts)
-        self.before = self.audio.past + config.context
-        self.ahead = self.audio.ahead
+        self.before, self.ahead = sound_around(config)
 
     @property
     def device(self) -> torch.device:
@@ -192,7 +192,8 @@ class Stage2(nn.Module):
             steps=steps,
             eta=eta,
         )
-        return torch.cat([stream.push(voices[0], voices[1]), stream.finish()], dim=-2)
+        pieces = voices.split(stream.chunk * SAMPLES_PER_FRAME, dim=-1)
+        return torch.cat([*(stream.push(*piece) for piece in pieces), stream.finish()], dim=-2)
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write weights, config and encoder hash to one safetensors file, complete or not at all.

@@ -1,6 +1,6 @@
 """Motion while people talk: sound goes in as it comes, latents come out chunk by chunk.
 
-`Stage2.generate` is this with all sound pushed at once, so live and offline are the same computation.
+`Stage2.generate` pushes what it is given into this, so live and offline are the same computation.
 """
 
 from __future__ import annotations
@@ -63,10 +63,12 @@ class Stream:
         self._steps, self._eta = steps or config.sample_steps, eta
         self._generator = torch.Generator().manual_seed(seed)
         size = batch or 1
-        with torch.inference_mode():
+        with torch.no_grad():
             self._style = model.style_vector(_latents(style, config.latent, "style"), size)
             self._previous, self._known = self._begin(_latents(previous, config.latent, "previous"), size)
         self._sound = torch.zeros(2, size, model.before * SAMPLES_PER_FRAME, device=model.device)  # silence before the start
+        self._used = 0  # samples at the buffer's start that no later window needs
+        self._finished = False
         self._empty = torch.zeros(size, 0, config.latent, device=model.device)
 
     def _begin(self, previous: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
@@ -87,45 +89,53 @@ class Stream:
             own, partner: the next samples of both, equally many; None for silence as long as the other.
 
         Raises:
-            UsageError: where both are None, or shapes do not fit.
+            UsageError: where both are None, shapes do not fit, or the stream is finished.
         """
+        if self._finished:
+            raise UsageError("sound was pushed after finish()", hint="start another Stream, with previous= the last latents")
+        if own is not None and partner is not None and own.shape[-1] != partner.shape[-1]:
+            raise UsageError(
+                f"{own.shape[-1]} samples of own and {partner.shape[-1]} of partner", hint="push both tracks in step"
+            )
         sound = both(own, partner)
         if sound.ndim != (2 if self._single else 3) or not (self._single or sound.shape[1] == self._sound.shape[1]):
             wanted = "[n]" if self._single else f"[{self._sound.shape[1]}, n]"
             raise UsageError(f"expected samples {wanted}, found {list(sound.shape[1:])}", hint="see Stream(batch=...)")
-        sound = sound.view(2, -1, sound.shape[-1]).to(self._sound.device)
-        self._sound = torch.cat([self._sound, sound], dim=-1)
+        sound = sound.view(2, self._sound.shape[1], sound.shape[-1]).to(self._sound.device)
+        self._sound = torch.cat([self._sound[..., self._used :], sound], dim=-1)
+        self._used = 0
         return self._made(self._whole())
 
     def finish(self) -> Tensor:
         """The rest of the latents: silence follows. A frame that has begun counts. Nothing may be pushed after it."""
-        samples = self._sound.shape[-1] - self._model.before * SAMPLES_PER_FRAME
-        left = -(-samples // SAMPLES_PER_FRAME)
-        parts = self._whole()
-        left -= sum(part.shape[1] for part in parts)
-        while left > 0:
+        self._finished = True
+        parts = []
+        while (left := -(-self._left() // SAMPLES_PER_FRAME)) > 0:
             parts.append(self._window(min(self.chunk, left)))
-            left -= parts[-1].shape[1]
         return self._made(parts)
 
     def _whole(self) -> list[Tensor]:
         """Latents of all chunks whose sound is there."""
-        needed = (self._model.before + self.chunk + self._model.ahead) * SAMPLES_PER_FRAME
         parts = []
-        while self._sound.shape[-1] >= needed:
+        while self._left() >= (self.chunk + self._model.ahead) * SAMPLES_PER_FRAME:
             parts.append(self._window(self.chunk))
         return parts
+
+    def _left(self) -> int:
+        """Samples of frames that are not generated yet."""
+        return self._sound.shape[-1] - self._used - self._model.before * SAMPLES_PER_FRAME
 
     def _made(self, parts: list[Tensor]) -> Tensor:
         made = torch.cat([self._empty, *parts], dim=1)
         return made[0] if self._single else made
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _window(self, length: int) -> Tensor:
-        """Latents [B, length, latent] of the next frames; their sound is taken off the buffer."""
+        """Latents [B, length, latent] of the next frames."""
         model = self._model
-        own, partner = cut_frames(self._sound, 0, model.before + length + model.ahead)
-        self._sound = self._sound[..., length * SAMPLES_PER_FRAME :].clone()
+        first = self._used // SAMPLES_PER_FRAME
+        own, partner = cut_frames(self._sound, first, first + model.before + length + model.ahead)
+        self._used += length * SAMPLES_PER_FRAME
         predict = model.predictor(own, partner, self._style, self._previous, self._known, self._guidance)
         shape = (len(own), length, model.config.coded)
         codes = model.diffusion.sample(predict, shape, self._generator, steps=self._steps, eta=self._eta)
