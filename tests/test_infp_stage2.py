@@ -92,11 +92,11 @@ def fresh(**changes: Any) -> Stage2:
 
 @pytest.fixture(scope="module")
 def learnt() -> Stage2:
-    """A model that has seen 160 batches."""
+    """A model that has seen 120 batches."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     talks = [talk(250, seed) for seed in range(16)]
-    model, steps, rate = Stage2(CONFIG), 160, 4e-3
+    model, steps, rate = Stage2(CONFIG), 120, 4e-3
     model.codes.fit(torch.cat([one.motion for one in talks]))
     optimiser = torch.optim.AdamW(model.parameters(), rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
