@@ -73,7 +73,7 @@ class People(Stage):
     """
 
     name: ClassVar[str] = "people"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.MIX, Key.FACES})
     gives: ClassVar[frozenset[Key]] = frozenset({Key.SPEECH, Key.ENROLMENT})
     optional: ClassVar[frozenset[Key]] = frozenset({Key.ENROLMENT})

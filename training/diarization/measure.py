@@ -5,7 +5,8 @@
     python -m training.diarization.measure --corpus DIR                composed conversations, by voices and overlap share
     python -m training.diarization.measure --tune DIR                  best clustering parameters on composed + AMI
 
-`--weights` names another folder than the packaged one; `--step` another step of the windows.
+`--weights` names another folder than the packaged one, `--step` another step of the windows, `--model` another diarizer of
+the catalogue (such as `pyannote_ge2e`, the default one).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dyconv.media.audio import read_audio
+from dyconv.models import registry
 from dyconv.models.pyannote_diarizer import PipelineDiarizer
 from dyconv.models.pyannote_load import quiet_import
 from dyconv.models.pyannote_small import PyannoteSmall
@@ -168,11 +170,12 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1000, help="files of a corpus")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--step", type=float)
+    parser.add_argument("--model", help="name of a diarizer of the catalogue")
     args = parser.parse_args()
     quiet_import()
     console = Console(width=140)
     files = [args.weights / name for name in ("config.json", "segmentation.safetensors", "embedding.safetensors")]
-    diarizer = PyannoteSmall(*files, step=args.step)
+    diarizer = registry.load(args.model) if args.model else PyannoteSmall(*files, step=args.step)
     if args.tune:
         sets = {"composed": corpus_items(args.tune, ["development"], args.most), "ami": ami_items()}
         tune(diarizer, sets, console)
