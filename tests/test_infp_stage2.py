@@ -410,6 +410,9 @@ def test_sampler_returns_to_a_gaussian_it_is_told_of(schedule: str, predicts: st
     found = diffusion.sample(best, (4000, 1, 2), torch.Generator().manual_seed(0), steps=200, eta=eta).flatten(0, 1)
     assert found.mean(dim=0).tolist() == pytest.approx(mean.tolist(), abs=0.08)
     assert found.std(dim=0).tolist() == pytest.approx(spread.tolist(), rel=0.1)
+    start = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
+    kept = np.corrcoef(start[:, 0], found[:, 0])[0, 1]  # of the noise it began with
+    assert kept > 0.99 if eta == 0 else abs(kept) < 0.1
 
 
 def test_best_prediction_has_the_least_loss() -> None:
