@@ -48,6 +48,7 @@ def voice_scores(voices: Sequence[Voice], *, known: bool) -> dict[str, float | N
     found: dict[str, list[float | None]] = {
         name: [] for name in ("si_sdr_db", "si_sdr_improvement_db", "si_sdr_improvement_overlap_db", "bleed_db")
     }
+    weights: list[float] = []
     for person in sorted({voice.person for voice in voices}):
         own = [voice for voice in voices if voice.person == person]
         true, estimate, mix, partner, alone, both = (
@@ -55,12 +56,13 @@ def voice_scores(voices: Sequence[Voice], *, known: bool) -> dict[str, float | N
             for name in ("true", "estimate", "mix", "partner", "partner_only", "both")
         )
         found["bleed_db"].append(bleed_db(estimate, partner, alone))
+        weights.append(float(alone.sum()))
         if known:
             found["si_sdr_db"].append(si_sdr_db(true, estimate))
             found["si_sdr_improvement_db"].append(_gained(true, estimate, mix))
             found["si_sdr_improvement_overlap_db"].append(gained_in_overlap(true, estimate, mix, both))
     out = {name: mean(values) for name, values in found.items()}
-    out["bleed_db"] = mean_energy_db(found["bleed_db"])
+    out["bleed_db"] = mean_energy_db(found["bleed_db"], weights)  # a partner who hardly ever speaks alone hardly counts
     return out
 
 

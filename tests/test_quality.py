@@ -129,7 +129,7 @@ def test_totals_weigh_by_speech_and_count_what_is_dropped() -> None:
     assert found["all"]["speaker_confusion"] == pytest.approx(0.03) and found["all"]["conversations"] == 3
     assert found["all"]["abstain_rate"] == 0.0 and found["all"]["abstain_with_drops"] == pytest.approx(0.2)
     assert found["all"]["dropped"] == {"NOT_DYADIC": 1} and found["off-screen voice"]["kept"] == 0
-    assert found["all"]["bleed_db"] == pytest.approx(10 * np.log10((30 * 1e-3 + 10 * 1e-1) / 40), abs=0.01)
+    assert found["all"]["bleed_db"] == pytest.approx(10 * np.log10((29 * 1e-3 + 9 * 1e-1) / 38), abs=0.01)
     assert found["both on screen"]["conversations"] == 2 and found["layout cuts"]["conversations"] == 1
 
 

@@ -50,7 +50,7 @@ def weighted(rows: Sequence[Row], name: str, by: str) -> float | None:
 
 
 def _bleed(rows: Sequence[Row]) -> float | None:
-    found = mean_energy_db([row["bleed_db"] for row in rows], [row["speech_s"] for row in rows])
+    found = mean_energy_db([row["bleed_db"] for row in rows], [row["speech_s"] - row["overlap_s"] for row in rows])
     return None if found is None else round(found, 2)
 
 
