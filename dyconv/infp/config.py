@@ -43,6 +43,7 @@ class Stage1Config(_Stored):
         directions: orthogonal directions the latent is made of.
         channels: of the encoders by scale, from `size` down to 4 x 4; its length is log2(size / 4) + 1.
         warped: sides of the feature maps that are warped by flow, from coarse to fine.
+        style: length of the codes that modulate the renderer.
         dropped: share of the masked input's dots left out in training.
     """
 
@@ -51,7 +52,25 @@ class Stage1Config(_Stored):
     directions: int = 20
     channels: tuple[int, ...] = (16, 24, 32, 48, 64)
     warped: tuple[int, ...] = (8, 16, 32)
+    style: int = 128
     dropped: float = 0.1
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            UsageError: where the sizes do not fit together.
+        """
+        if self.size != 4 * 2 ** (len(self.channels) - 1):
+            raise UsageError(
+                f"Stage1Config: {len(self.channels)} channels go with a size of {4 * 2 ** (len(self.channels) - 1)}"
+            )
+        if not set(self.warped) <= set(self.sides[:-1]) or any(wide % 8 for wide in self.channels):
+            raise UsageError(f"Stage1Config: warped must be among {self.sides[:-1]}, and channels multiples of 8")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Of the maps, from the picture's down to 4."""
+        return tuple(self.size >> step for step in range(len(self.channels)))
 
 
 @dataclass(frozen=True)
@@ -108,8 +127,8 @@ class Stage2Config(_Stored):
 
 STAGE1 = {
     "debug": Stage1Config(),
-    "tiny": Stage1Config(size=256, channels=(16, 24, 40, 64, 96, 128, 160), warped=(16, 32, 64)),
-    "base": Stage1Config(size=256, channels=(64, 128, 256, 512, 512, 512, 512), warped=(8, 16, 32, 64, 128)),
+    "tiny": Stage1Config(size=256, channels=(16, 24, 48, 96, 160, 192, 224), warped=(8, 16, 32, 64), style=256),
+    "base": Stage1Config(size=256, channels=(64, 128, 256, 512, 512, 512, 512), warped=(8, 16, 32, 64, 128), style=512),
 }
 STAGE2 = {
     "debug": Stage2Config(width=64, bank=8),
