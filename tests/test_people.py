@@ -263,6 +263,7 @@ def test_a_shift_is_reported_and_refused_beyond_the_limit(tmp_path: Path, talk: 
     free = run(tmp_path / "free", *args, lips=Late(5.0, 0.9))
     assert isinstance(free, Clip)
     assert free.measures["people.av_offset_frames"] == 5.0 and free.measures["people.sync_confidence"] == 0.9
+    assert free.measures["p0.av_offset_frames"] == free.measures["p1.av_offset_frames"] == 5.0
     late = run(tmp_path / "late", *args, lips=Late(5.0, 0.9), max_offset_frames=2.0)
     dubbed = run(tmp_path / "dubbed", *args, lips=Late(1.0, 0.1), min_sync_confidence=0.3)
     assert isinstance(late, Drop) and isinstance(dubbed, Drop)

@@ -16,7 +16,8 @@ Measures:
 - `people.lip_margin`: mean log odds by which lips bear out the match of voices and faces, of the less sure person.
 - `people.agreement`: share of speech in which lips and voice name the same one, of that in which both name somebody.
 - `people.voices`: how many voices the diarizer heard.
-- `people.av_offset_frames`: by how many frames the sound is later than the lips, `people.sync_confidence` how sure that is.
+- `people.av_offset_frames`: by how many frames the sound is later than the lips, `people.sync_confidence` how sure that is;
+  `p0.` and `p1.` in place of `people.` for each person alone, where they talk on screen for long enough.
 - `people.channels`: `p0=0,p1=1` or `p0=1,p1=0` where the source's channels carry one person each.
 """
 
@@ -323,7 +324,11 @@ def _unsure(decoding: Decoding, turns: Sequence[Turn]) -> np.ndarray:
 def _synced(clip: Clip, sync: Sync | None) -> Clip:
     if sync is None:
         return clip
-    return clip.measured(people__av_offset_frames=round(sync.frames, 2), people__sync_confidence=round(sync.confidence, 3))
+    for who, found in (("people", sync), *zip(PERSONS, sync.by_face, strict=False)):
+        if found is not None:
+            told = {f"{who}__av_offset_frames": round(found.frames, 2), f"{who}__sync_confidence": round(found.confidence, 3)}
+            clip = clip.measured(**told)
+    return clip
 
 
 def _measured(clip: Clip, attribution: Attribution, evidence: Evidence) -> Clip:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dyconv.faces import FaceArrays
-from dyconv.models.slots import ActiveSpeaker, FaceTrack
+from dyconv.models.slots import ActiveSpeaker, AvOffset, FaceTrack
 from dyconv.records import Track
 from dyconv.stages.tracks import rgb_pictures
 from dyconv.time import FPS, frame_samples
@@ -45,10 +45,14 @@ class Face:
 
 @dataclass(frozen=True)
 class Sync:
-    """Shift of sound against lips over a segment: the median of its talking tracks, and the mean confidence."""
+    """Shift of sound against lips: the median of the talking tracks, and the mean confidence.
+
+    `by_face` says the same of each face alone, None where it talks too little to tell.
+    """
 
     frames: float
     confidence: float
+    by_face: tuple[Sync | None, ...] = ()
 
 
 class Faces:
@@ -139,23 +143,32 @@ class Faces:
         Args:
             speaks: float [F, T], probability that speech is this face's, or at least nobody else's.
         """
-        shifts, sure, weights = [], [], []
-        for face, own in zip(faces, speaks, strict=True):
-            for track in face.tracks:
-                part = slice(track.start, min(track.end, len(self._speech)))
-                speech = (self._speech[part] * own[part] * face.seen[part]).astype(np.float32)
-                if speech.sum() < _TALKS_S * FPS:
-                    continue
-                _, shown, samples = self._face(track)
-                offset = self._model.offset(shown, samples, speech)
-                if offset is not None:
-                    shifts.append(offset.frames)
-                    sure.append(offset.confidence)
-                    weights.append(float(speech.sum()))
-        if not shifts:
-            return None
-        weight = np.array(sure) * np.array(weights)
-        return Sync(_weighted_median(np.array(shifts), weight + 1e-9), float(np.average(sure, weights=weights)))
+        found = [self._offsets(face, own) for face, own in zip(faces, speaks, strict=True)]
+        together = _agreed([offset for offsets in found for offset in offsets])
+        return None if together is None else replace(together, by_face=tuple(_agreed(offsets) for offsets in found))
+
+    def _offsets(self, face: Face, own: np.ndarray) -> list[tuple[AvOffset, float]]:
+        """Offset and seconds of speech of each track of a face that talks for long enough."""
+        found = []
+        for track in face.tracks:
+            part = slice(track.start, min(track.end, len(self._speech)))
+            speech = (self._speech[part] * own[part] * face.seen[part]).astype(np.float32)
+            if speech.sum() < _TALKS_S * FPS:
+                continue
+            _, shown, samples = self._face(track)
+            if (offset := self._model.offset(shown, samples, speech)) is not None:
+                found.append((offset, float(speech.sum()) / FPS))
+        return found
+
+
+def _agreed(found: Sequence[tuple[AvOffset, float]]) -> Sync | None:
+    """One shift of several, by confidence and seconds."""
+    if not found:
+        return None
+    shifts, sure, seconds = (
+        np.array(column) for column in zip(*((one.frames, one.confidence, time) for one, time in found), strict=True)
+    )
+    return Sync(_weighted_median(shifts, sure * seconds + 1e-9), float(np.average(sure, weights=seconds)))
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
