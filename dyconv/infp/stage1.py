@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dyconv.errors import DyconvError, ModelMissing, UsageError
+from dyconv.errors import ModelMissing, UsageError
 from dyconv.infp.blocks import to_unit
 from dyconv.infp.config import Stage1Config
 from dyconv.infp.mask import at_size, masked
@@ -117,11 +117,12 @@ def save_stage1(model: Stage1, path: str | Path, *, half: bool = False, parts: S
     }
     header = {
         "format": _FORMAT,
-        "parts": ",".join(part for part in _PARTS if part in parts),
-        "config": json.dumps(model.config.to_json()),
+        "parts": [part for part in _PARTS if part in parts],
+        "config": model.config.to_json(),
         "encoder": model.encoder_hash,
     }
-    write_atomic(Path(path), save(tensors, metadata=header))
+    # One entry: safetensors writes several in any order, and the same model shall give the same bytes.
+    write_atomic(Path(path), save(tensors, metadata={"dyconv": dump(header).decode()}))
 
 
 def load_stage1(path: str | Path, renderer: str | Path | None = None) -> Stage1:
@@ -192,16 +193,16 @@ def _read(path: Path, parts: Sequence[str]) -> tuple[Stage1Config, str, dict[str
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
+            told = (file.metadata() or {}).get("dyconv", "{}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelMissing(f"{path} is no readable safetensors file: {error}", hint=_TRAIN) from error
-    held = header.get("parts", "").split(",")
-    if header.get("format") != _FORMAT or not set(parts) <= set(held):
-        raise ModelMissing(f"{path}: expected {' and '.join(parts)} of INFP Stage 1, found something else", hint=_TRAIN)
     try:
-        return Stage1Config.from_json(json.loads(header["config"])), header["encoder"], tensors
-    except DyconvError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelMissing(f"{path}: its header holds no config of INFP Stage 1: {error}", hint=_TRAIN) from error
+        header = json.loads(told)
+        held = set(header["parts"]) if header.get("format") == _FORMAT else set()
+        config, named = (Stage1Config.from_json(header["config"]), str(header["encoder"])) if held else (None, "")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelMissing(f"{path}: its header holds no config of INFP Stage 1: {error!r}", hint=_TRAIN) from error
+    if config is None or not set(parts) <= held:
+        raise ModelMissing(f"{path}: expected {' and '.join(parts)} of INFP Stage 1, found something else", hint=_TRAIN)
+    return config, named, tensors

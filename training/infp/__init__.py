@@ -1,0 +1,1 @@
+"""What INFP is trained with: losses, discriminator, probes."""

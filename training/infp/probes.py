@@ -1,0 +1,63 @@
+"""What a motion latent has to tell, by lines: as a footing in early training, and as a measure of it.
+
+Targets are read off the face mesh (`dyconv.models.mesh_motion`): they need no labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+TARGETS = ("head_yaw", "head_pitch", "head_roll", "mouth_open", "eye_open_right", "eye_open_left")
+_SPREAD = (0.25, 0.15, 0.1, 0.08, 0.04, 0.04)  # about as much as each changes in talking heads: radians, outer-eye distances
+
+
+def targets_of(landmarks: np.ndarray) -> np.ndarray:
+    """`TARGETS` float32 [T, 6] in the units of `mesh` motion, of landmarks [T, 478, 3] at any scale."""
+    from dyconv.models.mesh_motion import MeshMotion
+
+    mesh = MeshMotion()
+    motion = mesh.encode([np.zeros((1, 1, 3), np.uint8)], landmarks)
+    return motion[:, [list(mesh.names).index(name) for name in TARGETS]]
+
+
+class AuxiliaryHeads(nn.Module):
+    """Linear from latents [B, latent] to `TARGETS`, in units of their usual spread. Not part of the model that is kept.
+
+    Args:
+        directions: numbers that a latent is made of.
+    """
+
+    spread: Tensor
+
+    def __init__(self, latent: int, directions: int) -> None:
+        super().__init__()
+        self.line = nn.Linear(latent, len(TARGETS))
+        nn.init.normal_(self.line.weight, std=directions**-0.5)
+        nn.init.zeros_(self.line.bias)
+        self.register_buffer("spread", torch.tensor(_SPREAD))
+
+    def loss(self, latents: Tensor, targets: Tensor) -> Tensor:
+        """Mean smooth L1 to targets [B, 6] as `targets_of` gives them."""
+        return nn.functional.smooth_l1_loss(self.line(latents.float()), targets.float() / self.spread)
+
+
+def probe_r2(
+    latents: np.ndarray, targets: np.ndarray, unseen: np.ndarray, unseen_targets: np.ndarray, *, ridge: float = 1e-3
+) -> dict[str, float]:
+    """How well a line fitted on some latents tells the targets of others: R^2 of each, at most 1, below 0 for a bad guess.
+
+    Args:
+        latents, targets: [N, latent] and [N, 6], to fit on.
+        unseen, unseen_targets: of other people, to measure on.
+        ridge: of the regression, against the latents' own variance.
+    """
+    mean, middle = latents.mean(axis=0), targets.mean(axis=0)
+    centred = (latents - mean).astype(np.float64)
+    gram = centred.T @ centred
+    gram += np.eye(len(gram)) * ridge * max(np.trace(gram) / len(gram), 1e-12)
+    line = np.linalg.solve(gram, centred.T @ (targets - middle))
+    residual = unseen_targets - middle - (unseen - mean) @ line
+    spread = ((unseen_targets - unseen_targets.mean(axis=0)) ** 2).sum(axis=0)
+    return dict(zip(TARGETS, (1 - (residual**2).sum(axis=0) / np.maximum(spread, 1e-12)).tolist(), strict=True))
