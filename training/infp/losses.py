@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -73,8 +72,3 @@ def landmark_flow(flow: Mapping[int, Tensor], driver: Tensor, portrait: Tensor, 
 def decaying(step: int, over: int) -> float:
     """Weight of what is there only to begin with: 1 for the first half of `over` steps, then linearly to 0."""
     return min(1.0, max(0.0, 2 - 2 * step / over)) if over else 0.0
-
-
-def finite(terms: Mapping[str, Tensor]) -> bool:
-    """Whether every term is a number; asked once a step, for one answer from the device."""
-    return bool(torch.isfinite(torch.stack([term.detach().float() for term in terms.values()])).all())
