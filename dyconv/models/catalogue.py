@@ -250,7 +250,7 @@ MODELS: tuple[ModelSpec, ...] = (
         weights=(
             Weight(
                 path="target_tasnet/model.safetensors",
-                sha256="93f445b90e843cd97b52816a9659e7e837528d818e26060b86e6fa04291776f9",
+                sha256="990c11029f662aa58ecb32da50427e24af093e73336071635f4577017f48fce4",
                 origin="trained here: training/separation",
                 packaged=True,
             ),

@@ -1,7 +1,7 @@
 """The default separator: an exact copy where one person speaks, a small network of our own where two do.
 
 It is told who speaks when, and knows each of the two by what they say alone: in the enrolment, in the mix, and right before
-and after an overlap (see `dyconv.models.target_tasnet_net`). No person has an advantage from being called p0. Where two
+and after an overlap (see `dyconv.models.target_tasnet_hints`). No person has an advantage from being called p0. Where two
 voices cannot be told apart the odds are even, and both get half of the sound; where nothing at all is known of one of them,
 both get the mix: mixed is better than exchanged.
 """
@@ -22,10 +22,11 @@ from dyconv.time import SAMPLE_RATE, SAMPLES_PER_FRAME
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dyconv.models.target_tasnet_hints import Known
     from dyconv.models.target_tasnet_net import Corrector
 
 _LEAST = SAMPLE_RATE // 2  # samples of an enrolment that says anything
-_NEAR = 4 * SAMPLES_PER_FRAME  # samples alone beside an overlap that are used too
+_NEAR = 4 * SAMPLES_PER_FRAME  # samples alone beside an overlap whose spectra are used too
 _MOST = 24 * SAMPLE_RATE  # samples of an enrolment that are used
 
 
@@ -54,7 +55,7 @@ class TargetTasnet:
         """
         import torch
 
-        from dyconv.models.target_tasnet_net import exemplars
+        from dyconv.models.target_tasnet_hints import known
 
         if len(activity) != 2:
             raise ValueError(f"expected the activity of two people, found {len(activity)}")
@@ -65,27 +66,27 @@ class TargetTasnet:
         if min(map(len, samples)) < _LEAST:
             return two_voices(mix, activity, lambda piece, part, active: None)
         with torch.inference_mode():
-            known = [exemplars(torch.from_numpy(np.ascontiguousarray(own, np.float32))) for own in samples]
+            voices = [known(torch.from_numpy(np.ascontiguousarray(own, np.float32))) for own in samples]
 
             def separate(piece: Piece, part: np.ndarray, active: np.ndarray) -> np.ndarray:
-                return self._piece(torch.from_numpy(part), active, known)
+                return self._piece(torch.from_numpy(part), active, voices)
 
             return two_voices(mix, activity, separate)
 
-    def _piece(self, part: Tensor, active: np.ndarray, known: Sequence[Tensor]) -> np.ndarray:
-        """Both voices [2, n] of one piece [n]; what is said alone around the overlap is known as well."""
+    def _piece(self, part: Tensor, active: np.ndarray, voices: Sequence[Known]) -> np.ndarray:
+        """Both voices [2, n] of one piece [n]; spectra of what is said alone around the overlap are known as well."""
         import torch
 
-        from dyconv.models.target_tasnet_net import analyse, at_unit_level, columns, exemplars, synthesise
+        from dyconv.models.target_tasnet_hints import analyse, at_unit_level, columns, hints, known, synthesise
 
         alone = active & ~active[::-1]
         near = []
-        for solo, spectra in zip(alone, known, strict=True):
+        for solo, voice in zip(alone, voices, strict=True):
             own = part[torch.from_numpy(np.repeat(solo, SAMPLES_PER_FRAME))]
-            near.append(torch.cat([spectra, exemplars(own)], dim=1) if len(own) >= _NEAR else spectra)
-        spectrum = analyse(at_unit_level(part))
-        odds = self._net.odds(spectrum, (near[0], near[1]), columns(torch.from_numpy(alone.astype(np.float32))))
-        first = synthesise(analyse(part) * torch.sigmoid(odds), len(part))
+            more = [known(own).spectra] if len(own) >= _NEAR else []
+            near.append(voice._replace(spectra=torch.cat([voice.spectra, *more], dim=1)))
+        told = hints(at_unit_level(part), (near[0], near[1]), columns(torch.from_numpy(alone.astype(np.float32))))
+        first = synthesise(analyse(part) * self._net.mask(told), len(part))
         return np.asarray(torch.stack([first, part - first]).numpy())
 
 
@@ -107,8 +108,7 @@ def _load(path: Path) -> Corrector:
     try:
         with safe_open(str(path), framework="pt") as file:
             net = Corrector(Shape(**json.loads((file.metadata() or {})["shape"])))
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            net.load_state_dict(weights)
+            net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ModelMissing(
             f"{path} does not hold weights of target_tasnet: {error}", hint="make it with: python -m training.separation.export"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,6 @@ from dyconv.time import SAMPLE_RATE, SAMPLES_PER_FRAME
 from training.separation.voices import Voice
 
 FRAMES = 64  # 25 fps frames of an excerpt, 2.56 s
-ENROL_S = 8.0
 _FADE = 240  # samples, 15 ms
 _NARROW_HZ = (3400.0, 4000.0)  # telephone sound
 
@@ -25,7 +24,7 @@ class Overlap:
         rest: float32 [N], noise; voices and rest sum to the mix.
         activity: float32 [2, T], turns as an attribution would give them (edges may be off by a few frames).
         both: bool [T], where both turns really run.
-        enrolment: float32 [2, M] of the same people, from elsewhere; zeros where there is none.
+        enrolment: float32 [M] of each of the same people, from elsewhere; zeros where there is none.
         names: of the voices.
     """
 
@@ -33,14 +32,24 @@ class Overlap:
     rest: np.ndarray
     activity: np.ndarray
     both: np.ndarray
-    enrolment: np.ndarray
+    enrolment: tuple[np.ndarray, np.ndarray]
     names: tuple[str, str]
 
 
 class Composer:
-    """Draws overlaps. `plain` leaves out noise, rooms, telephones and faults, for measuring."""
+    """Draws overlaps.
 
-    def __init__(self, voices: Sequence[Voice], seed: int, *, plain: bool = False) -> None:
+    Args:
+        voices: whose.
+        seed: of all that is drawn.
+        plain: leave out noise, rooms, telephones, colours and faults, for measuring.
+        enrol_s: least and most seconds of enrolment; never more than a voice has beside the excerpt.
+    """
+
+    def __init__(
+        self, voices: Sequence[Voice], seed: int, *, plain: bool = False, enrol_s: tuple[float, float] = (8.0, 8.0)
+    ) -> None:
+        self.enrol_s = enrol_s
         self.voices = list(voices)
         self.random = np.random.default_rng(seed)
         self.plain = plain
@@ -58,19 +67,19 @@ class Composer:
             voices = self._room(voices)
         both = turns[0] & turns[1]
         voices *= self._levels(voices, both, random.uniform(-6.0, 6.0) if level_db is None else level_db)
-        enrolled = np.stack(enrolment)
+        enrolled = list(enrolment)
         narrow = "prompt/" in self.voices[first].name + self.voices[second].name
         if narrow or (not self.plain and random.random() < 0.1):
             limit = random.uniform(*_NARROW_HZ)
-            voices, enrolled = _low_pass(voices, limit), _low_pass(enrolled, limit)
+            voices, enrolled = _low_pass(voices, limit), [_low_pass(own, limit) for own in enrolled]
         rest = np.zeros(voices.shape[1], np.float32)
         activity = turns.astype(np.float32)
         if not self.plain:
             rest = self._noise(voices.sum(axis=0))
             activity = self._misjudged(activity)
-            enrolled *= (random.random((2, 1)) > 0.07).astype(np.float32)
+            enrolled = [own * np.float32(random.random() > 0.07) for own in enrolled]
         names = (self.voices[first].name, self.voices[second].name)
-        return Overlap(voices.astype(np.float32), rest, activity, both, enrolled.astype(np.float32), names)
+        return Overlap(voices.astype(np.float32), rest, activity, both, (enrolled[0], enrolled[1]), names)
 
     def _pair(self) -> tuple[int, int]:
         while True:
@@ -93,15 +102,21 @@ class Composer:
         return turns[:: int(random.choice([-1, 1]))]
 
     def _cut(self, voice: Voice) -> tuple[np.ndarray, np.ndarray]:
-        """An excerpt [N] and an enrolment [M] of one voice, from different places, at the same changed speed."""
+        """An excerpt [N] and an enrolment [M] of one voice, from different places, at the same changed speed and colour."""
         random = self.random
-        speed = 1.0 if self.plain or random.random() < 0.4 else random.uniform(0.88, 1.14)
-        need, enrol = (int(count * speed) + 2 for count in (FRAMES * SAMPLES_PER_FRAME, ENROL_S * SAMPLE_RATE))
-        total = len(voice.samples)
+        speed = 1.0 if self.plain or random.random() < 0.3 else random.uniform(0.85, 1.18)
+        low, high = self.enrol_s
+        seconds = random.uniform(low, high) if low < high else low
+        total, need = len(voice.samples), int(FRAMES * SAMPLES_PER_FRAME * speed) + 2
+        enrol = min(int(seconds * SAMPLE_RATE * speed) + 2, max(total - need, SAMPLE_RATE))
         start = int(random.integers(0, total))
         gap = int(random.integers(0, max(1, total - need - enrol)))
         around, other = _ring(voice.samples, start, need), _ring(voice.samples, start + need + gap, enrol)
-        return _resampled(around, FRAMES * SAMPLES_PER_FRAME), _resampled(other, int(ENROL_S * SAMPLE_RATE))
+        sounds = _resampled(around, FRAMES * SAMPLES_PER_FRAME), _resampled(other, int((enrol - 2) / speed))
+        if self.plain or random.random() < 0.5:
+            return sounds
+        curve = random.uniform(-5.0, 5.0, 7)
+        return _coloured(sounds[0], curve), _coloured(sounds[1], curve)
 
     def _levels(self, voices: np.ndarray, both: np.ndarray, level_db: float) -> np.ndarray:
         """Gains [2, 1] that put the second `level_db` above the first where both speak."""
@@ -153,7 +168,9 @@ def _share(voice: Voice) -> float:
 
 
 def _group(voice: Voice) -> str:
-    """Voices of one group may be one person: clips of footage from one project are never paired."""
+    """Voices of one group may be one person: clips of footage from one project, and of who is in several, are never paired."""
+    if "obama" in voice.name.lower():
+        return "obama"
     return voice.name.split("__")[0] if voice.name.startswith("heads/") else voice.name
 
 
@@ -167,7 +184,7 @@ def _resampled(samples: np.ndarray, count: int) -> np.ndarray:
         return samples[:count]
     at = np.linspace(0, len(samples) - 1, count, dtype=np.float32)
     whole = np.minimum(at.astype(np.int64), len(samples) - 2)
-    part = at - whole
+    part = at - whole.astype(np.float32)
     return samples[whole] * (1 - part) + samples[whole + 1] * part
 
 
@@ -185,6 +202,20 @@ def _gain(turn: np.ndarray) -> np.ndarray:
 
 
 def _low_pass(samples: np.ndarray, hz: float) -> np.ndarray:
-    spectrum = np.fft.rfft(samples, axis=1)
-    spectrum[:, int(hz / SAMPLE_RATE * samples.shape[1]) :] = 0
-    return np.fft.irfft(spectrum, samples.shape[1], axis=1)
+    return _filtered(samples, lambda at_hz: (at_hz < hz).astype(np.float32))
+
+
+def _coloured(samples: np.ndarray, curve_db: np.ndarray) -> np.ndarray:
+    """Samples [N] through another microphone: gain in dB at equal steps from 0 Hz to 8 kHz."""
+    steps = np.linspace(0, SAMPLE_RATE / 2, len(curve_db))
+    return _filtered(samples, lambda at_hz: 10 ** (np.interp(at_hz, steps, curve_db) / 20))
+
+
+def _filtered(samples: np.ndarray, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Samples [..., N] times a gain for each frequency in Hz."""
+    from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+
+    count = samples.shape[-1]
+    padded = next_fast_len(count, real=True)
+    spectrum = rfft(samples.astype(np.float32), padded) * gain(rfftfreq(padded, 1 / SAMPLE_RATE)).astype(np.float32)
+    return np.asarray(irfft(spectrum, padded)[..., :count], np.float32)

@@ -17,7 +17,7 @@ def main() -> None:
     given = parser.parse_args()
     state = torch.load(given.state, weights_only=True)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half() for name, value in state["mean"].items() if value.is_floating_point()}
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in state["mean"].items()}
     save_file(weights, given.out, metadata={"shape": state["shape"], "steps": str(state["step"])})
 
 
