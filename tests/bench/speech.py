@@ -27,6 +27,7 @@ WANTED = 4.0
 WORKERS = 2
 ROOT = Path(__file__).resolve().parent.parent.parent
 _LOOPS = 4  # of the 30 s conversation, for the time
+_GAP = Fraction(1, 5)  # seconds between loops: pictures are decoded before they are shown, and times must not go back
 _SHORT, _LONG = 2, 10  # loops, for the memory
 
 
@@ -75,7 +76,7 @@ def looped(path: Path, target: Path, times: int) -> Path:
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                     packet.stream = streams[packet.stream.index]
                     out.mux(packet)
-                begin += length
+                begin += length + _GAP
     return target
 
 
