@@ -41,7 +41,7 @@ def estimated_si_sdr_db(
 ) -> list[float | None]:
     """SI-SDR in dB that each voice of this clip probably has where both speak.
 
-    What is examined is kept from the enrolment that the separator gets in the exam. The estimate of one voice is about 2 dB off.
+    What is examined is kept from the enrolment that the separator gets in the exam. It is about 2 dB off for one voice.
 
     Args:
         separate: what made the voices.
