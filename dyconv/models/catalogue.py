@@ -19,6 +19,13 @@ def _mediapipe(path: str, sha256: str) -> Weight:
     )
 
 
+_MOUTH_SYNC = Weight(
+    path="mouth_sync/model.safetensors",
+    sha256="28d2b2b4d221399b2511046d4632b2262accdac15d6d1913fee7e5d6b178f3d8",
+    origin="trained here: training/active_speaker",
+    packaged=True,
+)
+
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec(
         name="mediapipe_face",
@@ -115,14 +122,7 @@ MODELS: tuple[ModelSpec, ...] = (
         factory="dyconv.models.lips_together:LipsTogether",
         licence="non-commercial research only",
         about="mouth_sync and lip_motion together, the mean of their log odds",
-        weights=(
-            Weight(
-                path="mouth_sync/model.safetensors",
-                sha256="28d2b2b4d221399b2511046d4632b2262accdac15d6d1913fee7e5d6b178f3d8",
-                origin="trained here: training/active_speaker",
-                packaged=True,
-            ),
-        ),
+        weights=(_MOUTH_SYNC,),
         default=True,
     ),
     ModelSpec(
@@ -131,14 +131,7 @@ MODELS: tuple[ModelSpec, ...] = (
         factory="dyconv.models.mouth_sync:MouthSync",
         licence="non-commercial research only",
         about="mouth pictures and lip shapes against mel bands: who speaks, and how far the sound is shifted",
-        weights=(
-            Weight(
-                path="mouth_sync/model.safetensors",
-                sha256="28d2b2b4d221399b2511046d4632b2262accdac15d6d1913fee7e5d6b178f3d8",
-                origin="trained here: training/active_speaker",
-                packaged=True,
-            ),
-        ),
+        weights=(_MOUTH_SYNC,),
     ),
     ModelSpec(
         name="lr_asd",
