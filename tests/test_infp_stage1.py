@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +23,8 @@ from training.infp.perceptual import Perceptual
 from training.infp.probes import TARGETS, AuxiliaryHeads, probe_r2, targets_of
 from training.infp.stage1_objective import Batch, Objective, Weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = STAGE1["debug"]
 SIZE = CONFIG.size
 _OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377)
@@ -38,14 +39,6 @@ _PARTS: tuple[tuple[tuple[int, ...], tuple[int, int, int]], ...] = (
     ((474, 475, 476, 477), (30, 40, 60)),
     ((98, 4, 327), (160, 110, 90)),
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def faces(motions: Sequence[dict[str, float]], size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:

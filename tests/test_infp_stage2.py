@@ -26,17 +26,11 @@ from dyconv.infp.stage2 import Guidance, Stage2, Window
 from dyconv.infp.stream import Stream, join
 from dyconv.time import FPS, SAMPLES_PER_FRAME
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LATENT = 3
 CONFIG = replace(STAGE2["debug"], latent=LATENT, codes=0, window=16, context=4)
 PLAIN = Guidance(1.0, 1.0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

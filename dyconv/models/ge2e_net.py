@@ -19,12 +19,12 @@ from pyannote.audio.core.task import Problem, Resolution, Specifications
 from torch import Tensor
 
 from dyconv.errors import ModelMissing
-from dyconv.time import SAMPLES_PER_FRAME
+from dyconv.time import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 PIECE = 25600  # samples, 1.6 s: what the network was trained on
 STEP = 3200  # samples between pieces
 LEVEL_DB = -30.0  # of a recording, to which quieter ones are raised
-_RATE, _WINDOW, _HOP, _BANDS = 16000, 400, 160, 40
+_WINDOW, _HOP, _BANDS = 400, 160, 40
 _FRAMES = PIECE // _HOP
 _HIDDEN, _LAYERS = 256, 3
 _BATCH = 64
@@ -38,16 +38,16 @@ class VoiceEncoder(Model):
 
     bands: Tensor
 
-    def __init__(self, sample_rate: int = _RATE, num_channels: int = 1, task: Any = None) -> None:
+    def __init__(self, sample_rate: int = SAMPLE_RATE, num_channels: int = 1, task: Any = None) -> None:
         from torchaudio.functional import melscale_fbanks
 
         super().__init__(sample_rate=sample_rate, num_channels=num_channels, task=task)
-        bands = melscale_fbanks(_WINDOW // 2 + 1, 0.0, _RATE / 2, _BANDS, _RATE, norm="slaney", mel_scale="slaney")
+        bands = melscale_fbanks(_WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, _BANDS, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
         self.register_buffer("bands", bands, persistent=False)
         self.lstm = torch.nn.LSTM(_BANDS, _HIDDEN, _LAYERS, batch_first=True)
         self.linear = torch.nn.Linear(_HIDDEN, _HIDDEN)
         self.specifications = Specifications(
-            problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=_WINDOW_S, min_duration=PIECE / _RATE
+            problem=Problem.REPRESENTATION, resolution=Resolution.CHUNK, duration=_WINDOW_S, min_duration=PIECE / SAMPLE_RATE
         )
         self._heard: dict[bytes, np.ndarray] = {}
 

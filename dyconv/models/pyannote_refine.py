@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dyconv.time import SAMPLE_RATE
+
 HOP = 5  # frames of 25 a second between windows
 _HALF = 20  # frames on either side of a window's middle: windows of 1.6 s
 _LEAST_S = 0.4  # speech a window must hold
@@ -19,7 +21,6 @@ _ROUNDS = 6
 _SHARP = 6.0  # by what cosine similarities (centred) are multiplied to be log likelihoods
 _CHANGE = 3.0  # log cost of going to another voice from one window to the next
 _BLOCK_S = 60  # seconds whose frames are held at once
-_RATE = 16000
 
 
 def refined(activity: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -59,7 +60,7 @@ def window_vectors(model: Any, samples: np.ndarray, speech: np.ndarray) -> np.nd
     count = -(-len(speech) // HOP)
     middles = (np.arange(count) * HOP + HOP / 2) / 25
     out = np.full((count, model.dimension), np.nan, np.float32)
-    for start in np.arange(0, len(samples) / _RATE, _BLOCK_S):
+    for start in np.arange(0, len(samples) / SAMPLE_RATE, _BLOCK_S):
         chosen = np.flatnonzero((middles >= start) & (middles < start + _BLOCK_S))
         if len(chosen):
             out[chosen] = _block(model, samples, speech, middles[chosen])
@@ -71,15 +72,15 @@ def _block(model: Any, samples: np.ndarray, speech: np.ndarray, middles: np.ndar
     import torch
 
     reach, field = _HALF / 25, model.receptive_field
-    first = max(0, int((middles[0] - reach - field.duration) * _RATE))
-    last = int((middles[-1] + reach + field.duration) * _RATE)
-    piece = np.pad(samples[first:last], (0, max(0, _RATE - len(samples[first:last]))))
+    first = max(0, int((middles[0] - reach - field.duration) * SAMPLE_RATE))
+    last = int((middles[-1] + reach + field.duration) * SAMPLE_RATE)
+    piece = np.pad(samples[first:last], (0, max(0, SAMPLE_RATE - len(samples[first:last]))))
     with torch.inference_mode():
         frames = model.mfcc(torch.from_numpy(np.ascontiguousarray(piece, np.float32))[None])
         for layer in model.tdnns:
             frames = layer(frames)
         values = frames[0].double().numpy()
-    times = first / _RATE + field.start + field.duration / 2 + field.step * np.arange(values.shape[1])
+    times = first / SAMPLE_RATE + field.start + field.duration / 2 + field.step * np.arange(values.shape[1])
     weight = speech[np.clip((times * 25).astype(int), 0, len(speech) - 1)].astype(float)
     lows, highs = np.searchsorted(times, middles - reach), np.searchsorted(times, middles + reach)
     mass, squares = (_between(power, lows, highs) for power in (weight, weight**2))

@@ -72,7 +72,7 @@ def offsets(rows: Sequence[Row]) -> dict[str, Any]:
     """A/V offset of talking tracks: of those as they are, and of copies whose sound was shifted.
 
     A clip may be out of sync as it came (`OWN_OFFSETS`): what is measured is right within a frame of the own offset of either
-    person, as a segment has one number for two people. What a shifted copy should show is its shift on top of either, or of
+    person, as it is not asked here which clip p0 is of. What a shifted copy should show is its shift on top of either, or of
     what the unshifted conversation showed.
     """
     unshifted = [row for row in rows if not row["shift_ms"]]
