@@ -67,7 +67,7 @@ def faces(motions: Sequence[dict[str, float]], size: int = SIZE) -> tuple[np.nda
 def batch(pictures: np.ndarray, points: np.ndarray, portraits: Sequence[int], drivers: Sequence[int]) -> Batch:
     shown, hidden = to_unit(torch.from_numpy(pictures)), to_unit(torch.from_numpy(masked(pictures, points)))
     places = torch.from_numpy(points)
-    told = torch.from_numpy(targets_of(points[list(drivers)]))
+    told = torch.from_numpy(targets_of(points[list(drivers)], SIZE))
     where = torch.from_numpy(regions(points[list(drivers)], pictures.shape[1]))
     a, b = list(portraits), list(drivers)
     return Batch(shown[a], hidden[a], places[a], shown[b], hidden[b], places[b], where, told)
@@ -331,9 +331,9 @@ def test_targets_and_probe() -> None:
     mesh = MeshMotion()
     values = np.zeros((80, len(mesh.names)), np.float32)
     values[:, 0], values[:, 5], values[:, list(mesh.names).index("mouth_open")] = yaws, 0.4, opens
-    targets = targets_of(mesh.pose(values, 256))
+    targets = targets_of(mesh.pose(values, 256), 256)
     assert targets.shape == (80, len(TARGETS))
-    assert targets[:, 0] == pytest.approx(yaws, abs=0.02) and targets[:, 3] == pytest.approx(opens, abs=0.01)
+    assert targets[:, 0] == pytest.approx(yaws, abs=0.02) and targets[:, TARGETS.index("mouth_open")] == pytest.approx(opens, abs=0.01)
     latents = np.stack([yaws, rng.standard_normal(80)], axis=1)
     r2 = probe_r2(latents[:60], targets[:60], latents[60:], targets[60:])
     assert r2["head_yaw"] > 0.95 and r2["mouth_open"] < 0.2

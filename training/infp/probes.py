@@ -9,16 +9,39 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-TARGETS = ("head_yaw", "head_pitch", "head_roll", "mouth_open", "eye_open_right", "eye_open_left")
-_SPREAD = (0.25, 0.15, 0.1, 0.08, 0.04, 0.04)  # about as much as each changes in talking heads: radians, outer-eye distances
+# Each with about as much as it changes among talking heads: radians, crop widths, eye widths, outer-eye distances.
+_SPREADS = {
+    "head_yaw": 0.25,
+    "head_pitch": 0.13,
+    "head_roll": 0.12,
+    "head_x": 0.05,
+    "head_y": 0.03,
+    "head_scale": 0.04,
+    "mouth_open": 0.066,
+    "mouth_width": 0.06,
+    "mouth_pucker": 0.02,
+    "mouth_corner_right": 0.045,
+    "mouth_corner_left": 0.045,
+    "eye_open_right": 0.0185,
+    "eye_open_left": 0.0185,
+    "gaze_right_x": 0.075,
+    "gaze_right_y": 0.047,
+    "brow_inner_right": 0.026,
+    "brow_inner_left": 0.026,
+}
+TARGETS = tuple(_SPREADS)
 
 
-def targets_of(landmarks: np.ndarray) -> np.ndarray:
-    """`TARGETS` float32 [T, 6] in the units of `mesh` motion, of landmarks [T, 478, 3] at any scale."""
+def targets_of(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """`TARGETS` float32 [T, targets] in the units of `mesh` motion.
+
+    Args:
+        landmarks: [T, 478, 3] in pixels of face pictures `size` wide.
+    """
     from dyconv.models.mesh_motion import MeshMotion
 
     mesh = MeshMotion()
-    motion = mesh.encode([np.zeros((1, 1, 3), np.uint8)], landmarks)
+    motion = mesh.encode([np.zeros((1, size, 3), np.uint8)], landmarks)
     return motion[:, [list(mesh.names).index(name) for name in TARGETS]]
 
 
@@ -36,10 +59,10 @@ class AuxiliaryHeads(nn.Module):
         self.line = nn.Linear(latent, len(TARGETS))
         nn.init.normal_(self.line.weight, std=directions**-0.5)
         nn.init.zeros_(self.line.bias)
-        self.register_buffer("spread", torch.tensor(_SPREAD))
+        self.register_buffer("spread", torch.tensor(list(_SPREADS.values())))
 
     def loss(self, latents: Tensor, targets: Tensor) -> Tensor:
-        """Mean smooth L1 to targets [B, 6] as `targets_of` gives them."""
+        """Mean smooth L1 to targets [B, targets] as `targets_of` gives them."""
         return nn.functional.smooth_l1_loss(self.line(latents.float()), targets.float() / self.spread)
 
 
@@ -49,7 +72,7 @@ def probe_r2(
     """How well a line fitted on some latents tells the targets of others: R^2 of each, at most 1, below 0 for a bad guess.
 
     Args:
-        latents, targets: [N, latent] and [N, 6], to fit on.
+        latents, targets: [N, latent] and [N, targets], to fit on.
         unseen, unseen_targets: of other people, to measure on.
         ridge: of the regression, against the latents' own variance.
     """

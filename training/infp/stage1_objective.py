@@ -44,7 +44,7 @@ class Batch(NamedTuple):
         portrait, portrait_mask, driver, driver_mask: pictures [B, 3, S, S] in -1..1.
         portrait_points, driver_points: landmarks [B, 478, 3] in their pixels.
         regions: bool [B, 3, S, S], mouth and eyes of the driver.
-        targets: [B, 6], `probes.targets_of` the driver.
+        targets: [B, targets], `probes.targets_of` the driver.
     """
 
     portrait: Tensor
