@@ -24,6 +24,8 @@ COMMANDS: dict[str, str] = {
     "listen": "dyconv.cli.listen:listen",
     "report": "dyconv.cli.report:report",
     "synth": "dyconv.cli.synth:synth",
+    "animate": "dyconv.cli.animate:animate",
+    "talk": "dyconv.cli.talk:talk",
 }
 
 

@@ -1,0 +1,81 @@
+"""Where the weights of an agent lie: the reference weights that come with the project, or a folder of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from dyconv.errors import ModelMissing, UsageError
+from dyconv.models.registry import Weight, weight_path
+from dyconv.store import sha256_of
+
+_ORIGIN = "trained here: python -m training.train"
+ENCODER = Weight(path="infp_encoder/model.safetensors", sha256=None, origin=_ORIGIN, packaged=True)
+RENDERER = Weight(path="infp_renderer/model.safetensors", sha256=None, origin=_ORIGIN, packaged=True)
+STAGE2 = Weight(path="infp_stage2/model.safetensors", sha256=None, origin=_ORIGIN, packaged=True)
+_MAKE = "train them: python -m training.train stage1|stage2 --config tiny --data ... --out ..., then give --weights FOLDER"
+
+
+class WeightFiles(NamedTuple):
+    """The three files of an agent; `stage2` is None where there is none: then portraits can be driven by video only."""
+
+    encoder: Path
+    renderer: Path
+    stage2: Path | None
+
+
+def reference() -> WeightFiles:
+    """The weights that come with the project.
+
+    Raises:
+        ModelMissing: where they are not there, or are not the files they should be.
+    """
+    return WeightFiles(_checked(ENCODER), _checked(RENDERER), _checked(STAGE2))
+
+
+def _checked(weight: Weight) -> Path:
+    path = weight_path(weight)
+    if not path.is_file():
+        raise ModelMissing(f"expected the reference weights {path}, found no such file", hint=f"install again, or {_MAKE}")
+    if weight.sha256 and sha256_of(path) != weight.sha256:
+        raise ModelMissing(f"{path} is not the file that came with this project", hint=f"bring it back: git checkout -- {path}")
+    return path
+
+
+def in_folder(folder: Path) -> WeightFiles:
+    """The weights in a folder or its direct subfolders, told by what their headers say, not by their names.
+
+    Raises:
+        ModelMissing: where encoder or renderer are not there.
+        UsageError: where there is no such folder, or more than one file of a kind.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"expected a folder of weights, found no folder {folder}", hint="give --weights FOLDER")
+    kinds: dict[str, list[Path]] = {"encoder": [], "renderer": [], "stage2": []}
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")]):
+        for kind in _parts(path):
+            kinds[kind].append(path)
+    for kind, paths in kinds.items():
+        if len(paths) > 1:
+            found = ", ".join(str(path.relative_to(folder)) for path in paths)
+            raise UsageError(f"expected one file with {kind} in {folder}, found {found}", hint="keep one of them there")
+    if lacks := [kind for kind in ("encoder", "renderer") if not kinds[kind]]:
+        raise ModelMissing(f"expected {' and '.join(lacks)} of INFP Stage 1 in {folder}, found none", hint=_MAKE)
+    return WeightFiles(kinds["encoder"][0], kinds["renderer"][0], next(iter(kinds["stage2"]), None))
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    """What of an agent a safetensors file holds; nothing for files of other things."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+        if header.get("format") == "dyconv.infp.stage2":
+            return ("stage2",)
+        told = json.loads(header.get("dyconv", "{}"))
+        known = isinstance(told, dict) and told.get("format") == "dyconv.infp.stage1"
+        return tuple(part for part in ("encoder", "renderer") if known and part in told.get("parts", ()))
+    except (SafetensorError, OSError, ValueError, TypeError):
+        return ()
