@@ -63,7 +63,7 @@ class DropReason(StrEnum):
     TOO_SHORT = "TOO_SHORT"
     OUT_OF_SYNC = "OUT_OF_SYNC"
     NO_FACE = "NO_FACE"
-    FACES_NOT_TWO = "FACES_NOT_TWO"
+    FACES_NOT_TWO = "FACES_NOT_TWO"  # not as many people on screen as the recipe asks for
     FACE_TOO_SMALL = "FACE_TOO_SMALL"
     NOT_DYADIC = "NOT_DYADIC"  # not two people in conversation
     ATTRIBUTION_UNSURE = "ATTRIBUTION_UNSURE"

@@ -92,6 +92,11 @@ def read_sound(path: Path, track: AudioFacts, span: Span) -> Sound:
     return Sound(samples, covered, errors[0], channels)
 
 
+def no_sound(span: Span) -> Sound:
+    """Silence as long as `span`, of a file without a sound track."""
+    return Sound(np.zeros(sample_at(span.duration), np.float32), 0.0, 0)
+
+
 def _summing_to(samples: np.ndarray, channels: np.ndarray) -> np.ndarray:
     """The channels with the one gain at which they add up to the mix; FFmpeg's own depends on the sample format."""
     total = channels.sum(axis=0, dtype=np.float64)

@@ -50,6 +50,7 @@ class Clips(Stage):
         people_seen: how many of the two people may be on screen; empty takes every clip and looks at no people.
         min_face_px: median width of the face box that everybody on screen must reach.
         min_coverage: share of the clip's frames in which a face must be found to count as on screen.
+        min_heard: how many of the people must speak in the clip, where people are known; 0 takes clips without speech.
     """
 
     name: ClassVar[str] = "clips"
@@ -63,6 +64,7 @@ class Clips(Stage):
     people_seen: tuple[int, ...] = (2,)
     min_face_px: float = 64.0
     min_coverage: float = 0.5
+    min_heard: int = 1
 
     def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
         faces = load_faces(files.path(clip, Key.FACES)) if Key.FACES in clip.assets else None
@@ -86,8 +88,9 @@ class Clips(Stage):
         if seen and min(seen.values()) < self.min_face_px:
             what = f"smallest face is {min(seen.values()):.0f} px wide, wanted {self.min_face_px:g} px"
             return Drop(child, DropReason.FACE_TOO_SMALL, what)
-        if clip.people and not any(person.heard for person in child.people):
-            return Drop(child, DropReason.NOT_DYADIC, "nobody of the two speaks here")
+        heard = sum(person.heard for person in child.people)
+        if clip.people and heard < self.min_heard:
+            return Drop(child, DropReason.NOT_DYADIC, f"{heard} of the two speak here, wanted {self.min_heard} or more")
         return None
 
     def _written(

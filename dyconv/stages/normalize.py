@@ -25,7 +25,7 @@ import numpy as np
 from dyconv.media.audio import read_audio, write_audio
 from dyconv.media.avsync import picture_shift, sound_shift
 from dyconv.media.picture import PictureReader, Upright, display_size
-from dyconv.media.sound import Sound, read_native, read_sound
+from dyconv.media.sound import Sound, no_sound, read_native, read_sound
 from dyconv.media.source import AudioFacts, UnreadableSource, VideoFacts, pick_audio, probe
 from dyconv.media.video import VideoWriter, iter_pictures, keyframes
 from dyconv.records import Clip, Drop, DropReason, Key
@@ -50,6 +50,8 @@ class Normalize(Stage):
         max_gap_s: sound may be missing for this long, or for a tenth of the segment, before it is TRUNCATED.
         max_start_gap_s: sound and pictures that are declared to start further apart are OUT_OF_SYNC.
         max_av_offset_s: measured after the encode; more is OUT_OF_SYNC.
+        silent: take what has no sound track, or nothing on it, as well: MIX is then as long as the pictures, and silent
+            where the source is.
     """
 
     name: ClassVar[str] = "normalize"
@@ -64,6 +66,7 @@ class Normalize(Stage):
     max_gap_s: float = 1.0
     max_start_gap_s: float = 5.0
     max_av_offset_s: float = 0.06
+    silent: bool = False
 
     def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
         path = files.path(clip, Key.MEDIA)
@@ -75,18 +78,18 @@ class Normalize(Stage):
         track = pick_audio(info, clip.source.language)
         if info.video is None:
             yield Drop(clip, DropReason.NO_VIDEO, "no pictures in it")
-        elif track is None:
+        elif track is None and not self.silent:
             yield Drop(clip, DropReason.NO_AUDIO, "no sound track in it")
         else:
             yield self._written(clip, files, path, info.video, track)
 
-    def _written(self, clip: Clip, files: Files, path: Path, video: VideoFacts, track: AudioFacts) -> Clip | Drop:
+    def _written(self, clip: Clip, files: Files, path: Path, video: VideoFacts, track: AudioFacts | None) -> Clip | Drop:
         frames = nearest_frame(clip.span.duration)
         if frames < 1:
             return Drop(clip, DropReason.TOO_SHORT, f"{float(clip.span.duration):.3f} s is less than a frame")
         clip = quantized(clip, frames)
-        sound = read_sound(path, track, clip.span)
-        if bad := self._refuse(clip, video, track, sound):
+        sound = read_sound(path, track, clip.span) if track else no_sound(clip.span)
+        if track and (bad := self._refuse(clip, video, track, sound)):
             return bad
         target, mix = files.new(clip, Key.VIDEO), files.new(clip, Key.MIX)
         pictures = _Pictures(path, video, clip, display_size(video, self.max_height))
@@ -103,7 +106,7 @@ class Normalize(Stage):
         if pictures.short > seconds(self.max_gap_s):
             return Drop(clip, DropReason.TRUNCATED, f"pictures break off {float(pictures.short):.2f} s before the end")
         write_audio(mix, sound.samples)
-        offset = _offset(pictures, target, path, track, mix)
+        offset = _offset(pictures, target, path, track, mix) if track else None
         clip = clip.measured(av_offset_s=offset, **({"sound_errors": float(sound.errors)} if sound.errors else {}))
         if offset is not None and abs(offset) > self.max_av_offset_s:
             return Drop(clip, DropReason.OUT_OF_SYNC, f"sound is {offset:+.3f} s against the picture after encoding")
@@ -120,7 +123,7 @@ class Normalize(Stage):
             return Drop(clip, DropReason.TRUNCATED, f"sound for {sound.covered:.0%} of {length:.1f} s")
         power = (sound.samples.reshape(-1, SAMPLES_PER_FRAME) ** 2).mean(axis=1).max()
         level = 10 * float(np.log10(power + 1e-12))
-        if level < self.silence_dbfs:
+        if level < self.silence_dbfs and not self.silent:
             return Drop(clip, DropReason.SILENT, f"loudest moment {level:.0f} dBFS, wanted {self.silence_dbfs:g} dBFS")
         return None
 

@@ -50,7 +50,6 @@ _CANDIDATES = 4  # faces that are decoded at once, by time on screen
 _MORE_VOICES = 2  # than candidates: how many further voices a diarizer may hear
 _CHANNEL_WEIGHT = 0.4  # of a frame's log odds by channel: microphones do not err for seconds, as a diarizer does
 _OWN_VOICE = 0.6  # how much more often a voice is heard while its owner speaks
-_SURE_SHIFT = 0.5  # confidence from which a shift is taken for one
 _LIPS_TELL = 1.5  # log odds by which lips must fit own speech better than the partner's, to prove a second voice
 
 
@@ -110,7 +109,7 @@ class People(Stage):
 
     def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
         sound = Key.CLEAN if Key.CLEAN in clip.assets else Key.MIX
-        samples = _as_long_as(read_audio(files.path(clip, sound)), frame_samples(clip.frames))
+        samples = as_long_as(read_audio(files.path(clip, sound)), frame_samples(clip.frames))
         speech = self._vad.speech(samples)
         watched = Faces(self._lips, load_faces(files.path(clip, Key.FACES)), samples, speech)
         video = files.path(clip, Key.VIDEO) if self._lips.thumb_px else None
@@ -177,8 +176,9 @@ class People(Stage):
     ) -> Clip | Drop:
         turns = TurnRules(min_confidence=self.min_confidence, min_agreement=self.min_agreement).turns(attribution)
         clip = _measured(replace(clip, turns=tuple(turns)), attribution, evidence)
+        late = sync.refusal(self.max_offset_frames, self.min_sync_confidence) if sync else None
         refusal = (
-            self._out_of_sync(sync)
+            (late and (DropReason.OUT_OF_SYNC, late))
             or self._undecided(turns, attribution)
             or self._not_two(turns)
             or self._one_voice(evidence, attribution)
@@ -186,17 +186,6 @@ class People(Stage):
         if refusal:
             return Drop(replace(clip, turns=()), *refusal)
         return _kept(clip, files, pair, evidence, attribution, samples)
-
-    def _out_of_sync(self, sync: Sync | None) -> tuple[DropReason, str] | None:
-        if sync is None:
-            return None
-        found = f"found {sync.frames:+.1f} frames with confidence {sync.confidence:.2f}"
-        if self.min_sync_confidence is not None and sync.confidence < self.min_sync_confidence:
-            return DropReason.OUT_OF_SYNC, f"expected a shift that fits with {self.min_sync_confidence:g}, {found}"
-        late = self.max_offset_frames is not None and abs(sync.frames) > self.max_offset_frames
-        if late and sync.confidence >= _SURE_SHIFT:
-            return DropReason.OUT_OF_SYNC, f"expected sound within {self.max_offset_frames:g} frames of the lips, {found}"
-        return None
 
     def _undecided(self, turns: Sequence[Turn], attribution: Attribution) -> tuple[DropReason, str] | None:
         """Why speech is not that of two people who can be told, or None."""
@@ -273,7 +262,8 @@ def _mapped(clip: Clip, attribution: Attribution) -> Clip:
     return clip if own is None else clip.measured(people__channels=f"p0={own[0]},p1={own[1]}")
 
 
-def _as_long_as(samples: np.ndarray, wanted: int) -> np.ndarray:
+def as_long_as(samples: np.ndarray, wanted: int) -> np.ndarray:
+    """Samples [N] cut, or padded with silence, to `wanted`."""
     return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
 
 
@@ -302,7 +292,7 @@ def _kept(
     )
     speech = files.new(clip, Key.SPEECH)
     p0, p1 = decoding.persons
-    unsure = _unsure(decoding, clip.turns)
+    unsure = undecided(decoding, clip.turns)
     save_arrays(speech, {"vad": evidence.speech.astype(np.float32), "p0": p0, "p1": p1, "unsure": unsure})
     written = [(Key.SPEECH, speech)]
     voices = enrolment(samples, decoding.alone * activity(clip.turns, clip.frames))
@@ -312,7 +302,8 @@ def _kept(
     return files.add(clip, *written)
 
 
-def _unsure(decoding: Decoding, turns: Sequence[Turn]) -> np.ndarray:
+def undecided(decoding: Decoding, turns: Sequence[Turn]) -> np.ndarray:
+    """SPEECH's `unsure`, float32 [T], see above."""
     unsure = decoding.other.copy()
     for turn in turns:
         if turn.person is None:

@@ -17,6 +17,7 @@ from dyconv.time import FPS, frame_samples
 _SAME_TIME = 0.02  # share of the segment within which two people are on screen equally long
 _LIMIT = 4.0  # log odds of one frame, whatever the model says
 _MOST = 6  # identities that are looked at, by time on screen
+_SURE_SHIFT = 0.5  # confidence from which a shift is taken for one
 _TALKS_S = 1.0  # seconds of speech that a track must have for its shift to be measured
 
 
@@ -53,6 +54,15 @@ class Sync:
     frames: float
     confidence: float
     by_face: tuple[Sync | None, ...] = ()
+
+    def refusal(self, max_frames: float | None, min_confidence: float | None) -> str | None:
+        """Why the segment is OUT_OF_SYNC, or None. A limit of None takes everything."""
+        found = f"found {self.frames:+.1f} frames with confidence {self.confidence:.2f}"
+        if min_confidence is not None and self.confidence < min_confidence:
+            return f"expected a shift that fits with {min_confidence:g}, {found}"
+        if max_frames is not None and abs(self.frames) > max_frames and self.confidence >= _SURE_SHIFT:
+            return f"expected sound within {max_frames:g} frames of the lips, {found}"
+        return None
 
 
 class Faces:

@@ -1,0 +1,164 @@
+"""One person on screen, talking or listening: stands in place of `people` where a source is no conversation.
+
+p0 is the person seen. p1 is neither seen nor heard, so that a clip has the same shape as one of a conversation: `separate`
+writes p1's voice as silence, and whoever reads shards needs no case of its own. Where p0 says nothing at all
+(`Person.heard` is False: a listener, or a source without sound) p0's voice is silence too, which says nothing about how p0's
+lips moved: such clips teach what a face looks like, and nothing about sound.
+
+Speech is p0's unless lips speak against it: the hidden Markov model of `people` decodes one face against somebody else, who
+costs `other_cost`. Speech over a face whose lips do not fit it (a narrator, a dub, somebody behind the camera) becomes a turn
+of nobody, and is in no voice.
+
+SPEECH npz is that of `people`, with `p1` 0 throughout. Measures, named as those of `people`:
+- `people.abstain_share`: of all speech, that which is not p0's.
+- `people.lip_margin`: mean log odds by which lips bear out that p0 says what is p0's; 0 where they tell nothing.
+- `people.av_offset_frames`, `people.sync_confidence`: shift of the sound against the lips, and how sure that is.
+- `people.others_seen`: share of the segment's frames in which anybody but p0 is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from dyconv.arrays import save_arrays
+from dyconv.faces import load_faces
+from dyconv.media.audio import read_audio
+from dyconv.models import registry
+from dyconv.models.slots import ActiveSpeaker, Vad
+from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person
+from dyconv.speech.attribute import Attribution, TurnRules, attribute, seconds_spoken
+from dyconv.speech.decode import Evidence, TurnModel
+from dyconv.stages.base import Files, Resources, Stage
+from dyconv.stages.people import as_long_as, undecided
+from dyconv.stages.people_faces import Face, Faces, Sync
+from dyconv.time import frame_samples
+
+
+@dataclass(frozen=True)
+class Alone(Stage):
+    """Attributes:
+    max_others_seen: share of the segment's frames in which anybody else may be on screen.
+    min_heard_s: seconds of own speech the person must have; 0 takes listeners, and sources without sound.
+    max_abstain: share of all speech that may be somebody else's or undecided; 1 takes all, and gives it to nobody.
+    min_confidence: probability below which a stretch of speech is left undecided.
+    other_cost: log odds by which lips must speak against the person before a voice is taken for somebody else's.
+    max_offset_frames: sound may be this many 25 fps frames early or late against the lips; None takes all.
+    min_sync_confidence: how sure it must be that some shift makes sound and lips fit, 0 to 1; None takes all.
+    vad, active_speaker: names in the model registry; with no active speaker (empty) all speech is the person's.
+    """
+
+    name: ClassVar[str] = "alone"
+    needs: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.MIX, Key.FACES})
+    gives: ClassVar[frozenset[Key]] = frozenset({Key.SPEECH})
+    resources: ClassVar[Resources] = Resources(cpus=1.0)
+
+    max_others_seen: float = 0.05
+    min_heard_s: float = 1.0
+    max_abstain: float = 1.0
+    min_confidence: float = 0.8
+    other_cost: float = 1.0
+    max_offset_frames: float | None = None
+    min_sync_confidence: float | None = None
+    vad: str = "silero"
+    active_speaker: str = "lips_together"
+
+    _vad: ClassVar[Vad]  # set on the instance by setup
+    _lips: ClassVar[ActiveSpeaker | None]
+
+    def models(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.vad, self.active_speaker) if name)
+
+    def setup(self) -> None:
+        object.__setattr__(self, "_vad", registry.load(self.vad))
+        object.__setattr__(self, "_lips", registry.load(self.active_speaker) if self.active_speaker else None)
+
+    def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
+        sound = Key.CLEAN if Key.CLEAN in clip.assets else Key.MIX
+        samples = as_long_as(read_audio(files.path(clip, sound)), frame_samples(clip.frames))
+        speech = self._vad.speech(samples)
+        watched = Faces(self._lips or _Blind(), load_faces(files.path(clip, Key.FACES)), samples, speech)
+        looks = self._lips is not None and self._lips.thumb_px
+        faces = watched.find(clip.tracks, files.path(clip, Key.VIDEO) if looks else None, 0.0)
+        if not faces:
+            yield Drop(clip, DropReason.NO_FACE, "expected one person on screen, found nobody")
+            return
+        clip = clip.measured(people__others_seen=round(_others_seen(faces), 4))
+        if _others_seen(faces) > self.max_others_seen:
+            found = ", ".join(f"{face.identity} for {face.seconds:.1f} s" for face in faces)
+            yield Drop(clip, DropReason.FACES_NOT_TWO, f"expected one person on screen, found {found}")
+            return
+        face = faces[0]
+        attribution = attribute(_evidence(face, speech), (), TurnModel(other_cost=self.other_cost))
+        sync = watched.sync([face], attribution.decoding.persons + attribution.decoding.other)
+        yield self._decided(clip, files, face, speech, attribution, sync)
+
+    def _decided(
+        self, clip: Clip, files: Files, face: Face, speech: np.ndarray, attribution: Attribution, sync: Sync | None
+    ) -> Clip | Drop:
+        turns = tuple(TurnRules(min_confidence=self.min_confidence).turns(attribution))
+        own = seconds_spoken(turns, PERSONS[0])
+        total = own + seconds_spoken(turns, None) + seconds_spoken(turns, None, unsure=True)
+        clip = clip.measured(
+            people__abstain_share=round(1.0 - own / total, 4) if total else 0.0,
+            people__lip_margin=round(attribution.margin(), 3),
+            people__av_offset_frames=None if sync is None else round(sync.frames, 2),
+            people__sync_confidence=None if sync is None else round(sync.confidence, 3),
+        )
+        if refusal := self._refusal(own, total, sync):
+            return Drop(clip, *refusal)
+        path = files.new(clip, Key.SPEECH)
+        quiet = np.zeros(len(speech), np.float32)
+        unsure = undecided(attribution.decoding, turns)
+        own_chance = attribution.decoding.persons[0]
+        save_arrays(path, {"vad": speech.astype(np.float32), "p0": own_chance, "p1": quiet, "unsure": unsure})
+        seen = {track.id for track in face.tracks}
+        return files.add(
+            replace(
+                clip,
+                turns=turns,
+                people=(Person(PERSONS[0], face.identity, True, own > 0), Person(PERSONS[1], None, False, False)),
+                tracks=tuple(replace(track, person=PERSONS[0] if track.id in seen else None) for track in clip.tracks),
+            ),
+            (Key.SPEECH, path),
+        )
+
+    def _refusal(self, own: float, total: float, sync: Sync | None) -> tuple[DropReason, str] | None:
+        if sync and (late := sync.refusal(self.max_offset_frames, self.min_sync_confidence)):
+            return DropReason.OUT_OF_SYNC, late
+        if total - own > self.max_abstain * total:
+            found = f"found {total - own:.1f} of {total:.1f} s"
+            return DropReason.ATTRIBUTION_UNSURE, f"lips speak against a voice: expected at most {self.max_abstain:.0%}, {found}"
+        if own < self.min_heard_s:
+            found = f"found {own:.1f} s of {total:.1f} s of speech"
+            return DropReason.NOT_DYADIC, f"expected {self.min_heard_s:g} s said by the person on screen, {found}"
+        return None
+
+
+class _Blind:
+    """Stands for no active speaker model: lips tell nothing."""
+
+    thumb_px = 0
+
+    def thumb(self, image: np.ndarray, box: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        return np.zeros((0, 0), np.uint8)
+
+    def score(self, track: object, samples: np.ndarray, speech: np.ndarray) -> np.ndarray:
+        return np.zeros(len(speech), np.float32)
+
+    def offset(self, track: object, samples: np.ndarray, speech: np.ndarray) -> None:
+        return None
+
+
+def _others_seen(faces: Sequence[Face]) -> float:
+    """Share of the frames in which anybody but the first is seen."""
+    others = [face.seen for face in faces[1:]]
+    return float(np.any(others, axis=0).mean()) if others else 0.0
+
+
+def _evidence(face: Face, speech: np.ndarray) -> Evidence:
+    lips = face.lips[None]
+    return Evidence(speech, lips, np.zeros_like(lips), face.seen[None], np.zeros(len(speech)))
