@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dyconv.infp.weights import ENCODER
 from dyconv.models import demucs_load, hub_separators, lr_asd, pyannote_community
 from dyconv.models.registry import ModelSpec, Weight
 
@@ -275,5 +276,13 @@ MODELS: tuple[ModelSpec, ...] = (
         licence="Apache-2.0",
         about="head pose, gaze, 21 expressions and 33 shape numbers from the face mesh; a hand-made basis, no training data",
         default=True,
+    ),
+    ModelSpec(
+        name="infp",
+        slot="motion_encoder",
+        factory="dyconv.models.infp_motion:InfpMotion",
+        licence="non-commercial research only",
+        about="the motion encoder of INFP Stage 1, trained here: 512 numbers that the renderer and Stage 2 know",
+        weights=(ENCODER,),
     ),
 )
