@@ -30,6 +30,25 @@ class Loss:
     velocity: Tensor
 
 
+@dataclass(frozen=True)
+class Share:
+    """A batch as one of several equal parts of a larger one: the mean of the parts' losses is then the larger one's.
+
+    Attributes:
+        first, rows: its first row in the larger batch, and the rows of that. What is drawn, is drawn for all of them.
+        frames, pairs: real frames, and pairs of neighbouring ones, of the larger batch, divided by the number of parts.
+    """
+
+    first: int
+    rows: int
+    frames: float
+    pairs: float
+
+    def of(self, drawn: Tensor, count: int, dim: int = 0) -> Tensor:
+        """The part's `count` rows of what was drawn for all of them."""
+        return drawn.narrow(dim, self.first, count)
+
+
 class Diffusion(nn.Module):
     """A schedule of `steps` noise levels. Attribute `kept`: share of the signal's power at each, float32 [steps].
 
@@ -72,6 +91,7 @@ class Diffusion(nn.Module):
         *,
         mask: Tensor | None = None,
         velocity: float = 0.0,
+        share: Share | None = None,
     ) -> Loss:
         """Mean squared error of what is predicted, at steps drawn uniformly.
 
@@ -82,16 +102,21 @@ class Diffusion(nn.Module):
             clean: [B, T, D].
             mask: bool [B, T], false where there is nothing to learn.
             velocity: weight of that term.
+            share: where this is a part of a larger batch.
         """
-        step = torch.randint(len(self.kept), (len(clean),), generator=generator, device=generator.device).to(clean.device)
-        noise = draw(clean.shape, generator, clean)
+        rows = share.rows if share else len(clean)
+        step = torch.randint(len(self.kept), (rows,), generator=generator, device=generator.device).to(clean.device)
+        noise = draw((rows, *clean.shape[1:]), generator, clean)
+        if share:
+            step, noise = share.of(step, len(clean)), share.of(noise, len(clean))
         kept = self.kept[step][:, None, None]
         target = kept.sqrt() * noise - (1.0 - kept).sqrt() * clean if self.predicts_v else noise
         wrong = (predict(self.add_noise(clean, noise, step), step) - target).float()
         if mask is None:
             mask = torch.ones(clean.shape[:2], dtype=torch.bool, device=clean.device)
-        error = _mean(wrong.square(), mask)
-        jumps = _mean((1.0 - kept) * wrong.diff(dim=1).square(), mask[:, 1:] & mask[:, :-1])
+        error = _mean(wrong.square(), mask, share.frames if share else None)
+        jumps = (1.0 - kept) * wrong.diff(dim=1).square()
+        jumps = _mean(jumps, mask[:, 1:] & mask[:, :-1], share.pairs if share else None)
         return Loss(error + velocity * jumps, error, jumps)
 
     def sample(
@@ -141,6 +166,6 @@ def draw(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Te
     return torch.randn(shape, generator=generator, device=generator.device).to(like.device)
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of [B, T, D] where the mask [B, T] is true."""
-    return (values * mask[..., None]).sum() / (mask.sum() * values.shape[-1]).clamp(min=1)
+def _mean(values: Tensor, mask: Tensor, count: float | None = None) -> Tensor:
+    """Mean of [B, T, D] where the mask [B, T] is true, or their sum as if it were true `count` times."""
+    return (values * mask[..., None]).sum() / ((mask.sum().clamp(min=1) if count is None else count) * values.shape[-1])

@@ -20,7 +20,7 @@ from dyconv.infp.audio import audio_encoder, sound_around
 from dyconv.infp.codes import MotionCodes
 from dyconv.infp.config import Stage2Config
 from dyconv.infp.denoiser import Denoiser
-from dyconv.infp.diffusion import Diffusion, Loss, Predict
+from dyconv.infp.diffusion import Diffusion, Loss, Predict, Share
 from dyconv.infp.guider import MotionGuider, StyleEncoder
 from dyconv.store import write_atomic
 from dyconv.time import SAMPLES_PER_FRAME
@@ -91,10 +91,17 @@ class Stage2(nn.Module):
     def device(self) -> torch.device:
         return self.codes.mean.device
 
-    def loss(self, window: Window, generator: torch.Generator) -> Loss:
-        """The training loss of a batch. Noise, steps and what is left out come from the generator."""
+    def loss(self, window: Window, generator: torch.Generator, share: Share | None = None) -> Loss:
+        """The training loss of a batch. Noise, steps and what is left out come from the generator.
+
+        Args:
+            share: where the batch is a part of a larger one, so that its rows get what they would get there.
+        """
         config, size = self.config, len(window.motion)
-        chances = torch.rand((3, size, 1), generator=generator, device=generator.device).to(self.device)
+        rows = share.rows if share else size
+        chances = torch.rand((3, rows, 1), generator=generator, device=generator.device).to(self.device)
+        if share:
+            chances = share.of(chances, size, dim=1)
         no_style, no_motion, no_previous = chances < chances.new_tensor(
             [config.drop_style, config.drop_motion, config.drop_motion]
         ).view(3, 1, 1)
@@ -107,7 +114,7 @@ class Stage2(nn.Module):
             return self.denoiser(noisy, step, *given, mask=window.mask)
 
         clean = self.codes.encode(window.motion)
-        return self.diffusion.loss(predict, clean, generator, mask=window.mask, velocity=config.velocity)
+        return self.diffusion.loss(predict, clean, generator, mask=window.mask, velocity=config.velocity, share=share)
 
     def motion(self, own: Tensor, partner: Tensor, style: Tensor) -> Tensor:
         """f_m [B, context + T, width] of both voices [B, (before + T + ahead) * 640] in a style [B, width]."""

@@ -33,19 +33,29 @@ def ssim_loss(made: Tensor, wanted: Tensor) -> Tensor:
     return 1 - similarity
 
 
-def region_l1(made: Tensor, wanted: Tensor, regions: Tensor) -> Tensor:
+def region_l1(made: Tensor, wanted: Tensor, regions: Tensor, *, count: float | None = None) -> Tensor:
     """L1 over the pixels of `regions` bool [B, R, S, S] (`dyconv.infp.mask.regions`), each region of a picture alike.
 
     A mouth is larger than an eye, and a near face larger than a far one; none of them counts for more. Empty ones do not count.
+
+    Args:
+        count: what the sum over regions is divided by; by default `region_count`.
     """
     error = (made - wanted).abs().mean(dim=1, keepdim=True)
     weights = regions.to(error.dtype)
     pixels = weights.sum(dim=(2, 3))
     means = (error * weights).sum(dim=(2, 3)) / pixels.clamp(min=1)
-    return means.sum() / (pixels > 0).sum().clamp(min=1)
+    return means.sum() / (region_count(regions).clamp(min=1) if count is None else count)
 
 
-def landmark_flow(flow: Mapping[int, Tensor], driver: Tensor, portrait: Tensor, size: int) -> Tensor:
+def region_count(regions: Tensor) -> Tensor:
+    """How many regions of a batch [B, R, S, S] are not empty."""
+    return regions.flatten(2).any(dim=2).sum()
+
+
+def landmark_flow(
+    flow: Mapping[int, Tensor], driver: Tensor, portrait: Tensor, size: int, *, count: float | None = None
+) -> Tensor:
     """Flow at each of the driver's landmarks has to point at the portrait's landmark.
 
     It says directly where things are, where the pictures only say it to who already is near.
@@ -53,20 +63,28 @@ def landmark_flow(flow: Mapping[int, Tensor], driver: Tensor, portrait: Tensor, 
     Args:
         flow: by side, [B, side, side, 2], as `Rendered` has it.
         driver, portrait: landmarks [B, N, 2 or 3] in pixels of pictures `size` wide.
+        count: what the sum over landmarks is divided by; by default how many are `inside_both`.
 
     Returns:
         Mean distance in picture widths, over the maps and the landmarks that lie inside both pictures.
     """
     at, to = (points[..., :2].float() * (2 / size) - 1 for points in (driver, portrait))
-    inside = ((at.abs() < 1) & (to.abs() < 1)).all(dim=-1).float()
+    inside = inside_both(driver, portrait, size).float()
+    share = inside.sum().clamp(min=1) if count is None else count
     total = at.new_zeros(())
     for sources in flow.values():
         found = functional.grid_sample(
             sources.permute(0, 3, 1, 2).float(), at[:, None], align_corners=False, padding_mode="border"
         )
         distance = (found[:, :, 0].transpose(1, 2) - to).square().sum(dim=-1).add(1e-8).sqrt() / 2
-        total = total + (distance * inside).sum() / inside.sum().clamp(min=1)
+        total = total + (distance * inside).sum() / share
     return total / max(len(flow), 1)
+
+
+def inside_both(driver: Tensor, portrait: Tensor, size: int) -> Tensor:
+    """Bool [B, N]: landmarks that lie inside both pictures, which are `size` wide."""
+    at, to = (points[..., :2].float() * (2 / size) - 1 for points in (driver, portrait))
+    return ((at.abs() < 1) & (to.abs() < 1)).all(dim=-1)
 
 
 def decaying(step: int, over: int) -> float:

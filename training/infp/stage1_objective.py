@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from dyconv.infp.render import Rendered
 from dyconv.infp.stage1 import Stage1
 from training.infp.adversary import PatchDiscriminator, adversarial, feature_matching
-from training.infp.losses import decaying, l1, landmark_flow, multi_scale_l1, region_l1, ssim_loss
+from training.infp.losses import (
+    decaying,
+    inside_both,
+    l1,
+    landmark_flow,
+    multi_scale_l1,
+    region_count,
+    region_l1,
+    ssim_loss,
+)
 from training.infp.probes import AuxiliaryHeads
 
 
@@ -57,6 +66,18 @@ class Batch(NamedTuple):
     targets: Tensor
 
 
+class Counts(NamedTuple):
+    """What is there in a batch: regions that are not empty, and landmarks inside both pictures."""
+
+    regions: float
+    landmarks: float
+
+    @classmethod
+    def of(cls, batch: Batch) -> Counts:
+        inside = inside_both(batch.driver_points, batch.portrait_points, batch.driver.shape[-1])
+        return cls(float(region_count(batch.regions)), float(inside.sum()))
+
+
 class Objective(nn.Module):
     """Terms of the loss by name, already weighted: their sum is what is minimised.
 
@@ -78,16 +99,25 @@ class Objective(nn.Module):
         self.weights = weights
         self.heads, self.discriminator, self.perceptual = heads, discriminator, perceptual
 
-    def forward(self, model: Stage1, batch: Batch, step: int) -> tuple[dict[str, Tensor], Rendered]:
-        """The terms at a step, and the frames."""
+    def forward(
+        self, model: Stage1, batch: Batch, step: int, counts: Counts | None = None
+    ) -> tuple[dict[str, Tensor], Rendered]:
+        """The terms at a step, and the frames.
+
+        Args:
+            counts: what means over regions and landmarks divide by, where the batch is one of several equal parts of a larger
+                one: the larger one's, divided by the number of parts. The mean over the parts is then the larger one's loss.
+        """
+        regions, landmarks = counts or (None, None)
         made, latents = model(batch.portrait, batch.portrait_mask, batch.driver_mask)
         picture, weights = made.picture, self.weights
         terms = {
             "l1": weights.l1 * l1(picture, batch.driver),
             "multi_scale": weights.multi_scale * multi_scale_l1(picture, batch.driver),
             "ssim": weights.ssim * ssim_loss(picture, batch.driver),
-            "region": weights.region * region_l1(picture, batch.driver, batch.regions),
-            "flow": weights.flow * landmark_flow(made.flow, batch.driver_points, batch.portrait_points, model.config.size),
+            "region": weights.region * region_l1(picture, batch.driver, batch.regions, count=regions),
+            "flow": weights.flow
+            * landmark_flow(made.flow, batch.driver_points, batch.portrait_points, model.config.size, count=landmarks),
         }
         if self.heads is not None and (share := decaying(step, weights.heads_until)):
             terms["heads"] = weights.heads * share * self.heads.loss(latents, batch.targets)

@@ -1,0 +1,74 @@
+"""Train INFP: `python -m training.train stage1|stage2 --config debug|tiny|base --data BUILD --out DIR`.
+
+Several processes: `torchrun --nproc-per-node 2 -m training.train ...`. Several machines with Ray: `pipelines/train.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import typer
+
+from dyconv.cli import guarded
+from training.infp import options
+
+
+def command(
+    stage: options.StageArg,
+    data: options.Data,
+    out: options.Out,
+    config: options.Config = "tiny",
+    val: options.Val = None,
+    steps: options.Steps = None,
+    minutes: options.Minutes = None,
+    batch: options.Batch = None,
+    seed: options.Seed = None,
+    resume: options.Resume = None,
+    init: options.Init = None,
+    device: options.DeviceOpt = options.Device.AUTO,
+    workers: options.Workers = 0,
+    compiled: options.Compile = None,
+    renderer: options.Renderer = None,
+    log_every: options.LogEvery = 20,
+    save_every: options.SaveEvery = 500,
+    sample_every: options.SampleEvery = 1000,
+) -> None:
+    """Train a stage of INFP from shards.
+
+    The same command goes on where it stopped. DIR gets weights, checkpoints, log.jsonl, TensorBoard files and samples.
+    Exit status: 0 done or out of --minutes, 130 interrupted (a checkpoint is left), 2 wrong usage, 1 other errors.
+    """
+    from training.infp.job import Job, train
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    job = Job(
+        stage=str(stage),
+        config=config,
+        data=tuple(data),
+        out=str(out),
+        val=tuple(val or ()),
+        steps=steps,
+        minutes=minutes,
+        batch=batch,
+        seed=seed,
+        resume=resume,
+        init=tuple(str(path) for path in init or ()),
+        device=str(device),
+        workers=workers,
+        compiled=compiled,
+        renderer=None if renderer is None else str(renderer),
+        log_every=log_every,
+        save_every=save_every,
+        sample_every=sample_every,
+    )
+    raise typer.Exit(train(job))
+
+
+def main() -> None:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)
+    guarded(app)
+
+
+if __name__ == "__main__":
+    main()
