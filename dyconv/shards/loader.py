@@ -158,10 +158,27 @@ class ShardDataset(IterableDataset[Any]):
                 yield counted  # type: ignore[misc]
                 counted.finish(shard)
             return
+        with self.verified(shard).open("rb") as file:
+            yield file
+
+    def verified(self, shard: Shard) -> Path:
+        """A local file that holds what the index says of a shard; of a remote build, a copy.
+
+        Raises:
+            ShardError: if it is not there, or something else.
+        """
+        path = f"{FOLDER}/{shard.name}"
+        if not self.store.exists(path):
+            raise ShardError(f"{shard.name} is not in {self.store}/{FOLDER}", hint=_HINT)
         local = self.store.local(path)
         self._verify(local, shard)
-        with local.open("rb") as file:
-            yield file
+        return local
+
+    def release(self, name: str) -> None:
+        """Delete the local copy of a remote shard; nothing happens where the build is local."""
+        if self.store.remote:
+            self.store.local(f"{FOLDER}/{name}").unlink(missing_ok=True)
+            self._verified.discard(name)
 
     def _verify(self, path: Path, shard: Shard) -> None:
         size = path.stat().st_size
