@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -146,14 +146,12 @@ def rows_of(batch: Any, start: int, stop: int) -> Any:
     return _each(batch, lambda value: value[start:stop])
 
 
-def moved(batch: Any, device: torch.device) -> Any:
-    """The batch on a device."""
-    if device.type == "cpu":
-        return batch
-    return _each(batch, lambda value: value.pin_memory().to(device, non_blocking=True))
+def on(batch: Any, device: torch.device) -> Any:
+    """A batch on a device."""
+    return _each(batch, lambda value: value.to(device, non_blocking=True))
 
 
-def _each(batch: Any, call: Any) -> Any:
+def _each(batch: Any, call: Callable[[Tensor], Tensor]) -> Any:
     if is_dataclass(batch) and not isinstance(batch, type):
         return type(batch)(**{one.name: call(getattr(batch, one.name)) for one in fields(batch)})
     return type(batch)(*(call(value) for value in batch))

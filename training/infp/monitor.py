@@ -63,7 +63,7 @@ class Monitor:
 
     def tell(self, text: str) -> None:
         """A line for who watches."""
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True, markup=False)
 
     def log(self, position: int, values: Mapping[str, float], *, under: str = "train") -> None:
         """Numbers of a step."""

@@ -43,3 +43,7 @@ Renderer = Annotated[Path | None, typer.Option(help="Stage 2: renderer.safetenso
 LogEvery = Annotated[int, typer.Option(min=1, help="steps from one line of log.jsonl to the next")]
 SaveEvery = Annotated[int, typer.Option(min=1, help="steps from one checkpoint to the next")]
 SampleEvery = Annotated[int, typer.Option(min=1, help="steps from one sample and measure to the next")]
+Only = Annotated[list[str] | None, typer.Option(help="pattern of source ids to learn from; may be given again")]
+Without = Annotated[list[str] | None, typer.Option(help="pattern of source ids to leave out; may be given again")]
+Cache = Annotated[Path | None, typer.Option(help="folder for copies of remote shards; else a temporary one")]
+CacheMb = Annotated[int, typer.Option(min=1, help="memory for decoded clips, of each process that trains")]

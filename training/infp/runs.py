@@ -14,6 +14,7 @@ from typing import Any
 
 from dyconv.errors import UsageError
 from dyconv.infp.config import STAGE1, STAGE2, Stage1Config, Stage2Config
+from training.infp.data import Curriculum
 from training.infp.stage1_objective import Weights
 
 STAGES = ("stage1", "stage2")
@@ -35,6 +36,7 @@ class TrainConfig:
         accumulate: pieces that a process computes its part of a batch in, for less memory.
         precision: "float32", or "bf16" (autocast; weights and optimiser stay float32).
         seed: of weights, data and noise.
+        augment, lanes, only, without: see `data.DataPlan`.
     """
 
     batch: int = 8
@@ -49,6 +51,10 @@ class TrainConfig:
     accumulate: int = 1
     precision: str = "float32"
     seed: int = 0
+    augment: bool = True
+    lanes: int = 8
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """
@@ -71,6 +77,7 @@ class Stage1Train(TrainConfig):
         judge_rate: its rate of learning.
         r1, r1_every: weight of its gradient penalty, and steps from one to the next.
         perceptual: use VGG19, whose weights must be on this machine.
+        opened, per_visit, frames: see `data.DataPlan`.
     """
 
     weights: Weights = field(default_factory=Weights)
@@ -79,13 +86,23 @@ class Stage1Train(TrainConfig):
     r1: float = 1.0
     r1_every: int = 16
     perceptual: bool = False
+    opened: int = 6
+    per_visit: int = 16
+    frames: int = 64
 
 
 @dataclass(frozen=True)
 class Stage2Train(TrainConfig):
+    """
+    Attributes:
+        curriculum, invent: see `data.DataPlan`.
+    """
+
     rate: float = 1e-4
     decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
+    curriculum: Curriculum = field(default_factory=Curriculum)
+    invent: float = 0.5
 
 
 _TRAINS: dict[str, dict[str, TrainConfig]] = {
@@ -98,8 +115,18 @@ _TRAINS: dict[str, dict[str, TrainConfig]] = {
     },
     "stage2": {
         "debug": Stage2Train(batch=8, steps=120, rate=2e-3, warmup=10, ema=0.99),
-        "tiny": Stage2Train(batch=32, steps=40_000, rate=3e-4, warmup=200, cooldown=4_000, precision="bf16"),
-        "base": Stage2Train(batch=32, steps=200_000, warmup=1_000, cooldown=20_000, precision="bf16", ema=0.9995),
+        "tiny": Stage2Train(
+            batch=32, steps=40_000, rate=3e-4, warmup=200, cooldown=4_000, precision="bf16", curriculum=Curriculum(8_000, 8_000)
+        ),
+        "base": Stage2Train(
+            batch=32,
+            steps=200_000,
+            warmup=1_000,
+            cooldown=20_000,
+            precision="bf16",
+            ema=0.9995,
+            curriculum=Curriculum(50_000, 50_000),
+        ),
     },
 }
 

@@ -13,7 +13,7 @@ from dyconv.errors import UsageError
 from dyconv.infp.config import Stage1Config
 from dyconv.infp.stage1 import Stage1, load_stage1, save_stage1
 from training.infp.adversary import PatchDiscriminator, detecting, r1
-from training.infp.learner import Learner, check_sizes, moved, rate_at
+from training.infp.learner import Learner, check_sizes, on, rate_at
 from training.infp.losses import decaying
 from training.infp.probes import AuxiliaryHeads
 from training.infp.runs import Run, Stage1Train
@@ -28,7 +28,7 @@ class _Lesson(nn.Module):
         super().__init__()
         self.model, self.objective = model, objective
 
-    def forward(self, batch: Batch, position: int, counts: Counts) -> tuple[dict[str, Tensor], Tensor]:
+    def forward(self, batch: Batch, position: int, counts: Counts | None) -> tuple[dict[str, Tensor], Tensor]:
         terms, made = self.objective(self.model, batch, position, counts)
         return terms, made.picture
 
@@ -69,12 +69,11 @@ class Stage1Learner(Learner):
 
     def terms(self, batch: Batch, position: int) -> dict[str, Tensor]:
         judged = self._enter(position)
-        counts = Counts(*(max(count, 1.0) for count in self.world.total(*Counts.of(batch))))
         parts = self.world.size * self.train.accumulate
-        counts = Counts(*(count / parts for count in counts))
+        counts = Counts(*self.world.shares(Counts.of(batch), parts)) if parts > 1 else None
         told: dict[str, Tensor] = {}
         pictures: list[tuple[Tensor, Tensor]] = []
-        for index, (piece, _) in enumerate(self.pieces(moved(batch, self.world.device))):
+        for index, (piece, _) in enumerate(self.pieces(on(batch, self.world.device))):
             with self.alone(self._lesson, index == self.train.accumulate - 1):
                 with self.autocast():
                     terms, made = self._lesson(piece, position, counts)

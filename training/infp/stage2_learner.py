@@ -14,7 +14,7 @@ from dyconv.infp.config import Stage2Config
 from dyconv.infp.diffusion import Share
 from dyconv.infp.stage2 import Stage2, Window
 from training.infp.latents import sample_latents
-from training.infp.learner import Learner, check_sizes, mixed, moved, rate_at
+from training.infp.learner import Learner, check_sizes, mixed, on, rate_at
 from training.infp.runs import Run
 from training.infp.world import World
 
@@ -26,7 +26,7 @@ class _Lesson(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, window: Window, generator: torch.Generator, share: Share) -> dict[str, Tensor]:
+    def forward(self, window: Window, generator: torch.Generator, share: Share | None) -> dict[str, Tensor]:
         found = self.model.loss(window, generator, share)
         return {"error": found.error, "velocity": self.model.config.velocity * found.velocity}
 
@@ -51,13 +51,13 @@ class Stage2Learner(Learner):
     def terms(self, batch: Window, position: int) -> dict[str, Tensor]:
         train = self.run.train
         parts = self.world.size * train.accumulate
-        frames, pairs = (max(count, 1.0) / parts for count in self.world.total(*counts(batch.mask)))
+        whole = self.world.shares(counts(batch.mask), parts) if parts > 1 else None
         told: dict[str, Tensor] = {}
-        for index, (piece, first) in enumerate(self.pieces(moved(batch, self.world.device))):
+        for index, (piece, first) in enumerate(self.pieces(on(batch, self.world.device))):
             generator = torch.Generator().manual_seed(mixed(train.seed, position))
             with self.alone(self._lesson, index == train.accumulate - 1):
                 with self.autocast():
-                    terms = self._lesson(piece, generator, Share(first, train.batch, frames, pairs))
+                    terms = self._lesson(piece, generator, Share(first, train.batch, *whole) if whole else None)
                 (torch.stack(list(terms.values())).sum() / train.accumulate).backward()
             for name, value in terms.items():
                 told[name] = told.get(name, 0.0) + value.detach() / train.accumulate
@@ -109,11 +109,7 @@ def fitted(run: Run, data: Sequence[str], encoder: str, init: Sequence[str], *, 
     torch.manual_seed(run.train.seed)
     model = Stage2(run.model, encoder_hash=encoder)
     if fresh:
-        latents = sample_latents(data, encoder, seed=run.train.seed)
-        if latents.shape[1] != run.model.latent:
-            raise UsageError(
-                f"the builds hold latents of {latents.shape[1]} numbers, the config expects {run.model.latent}",
-                hint='say so in a config: {"preset": "' + run.preset + '", "model": {"latent": ' + f"{latents.shape[1]}" + "}}",
-            )
+        train = run.train
+        latents = sample_latents(data, encoder, only=train.only, without=train.without, seed=train.seed)
         model.codes.fit(torch.from_numpy(latents))
     return model

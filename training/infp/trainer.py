@@ -124,7 +124,7 @@ class Trainer:
                 self._sums.setdefault(name, []).append(value)
             last = self.position == self.steps
             if last or self.position % self.pace.log_every == 0:
-                self._log(monitor)
+                self._log(monitor, getattr(batches, "rate", None))
             monitor.advance(self.position)
             if ended := self._stopped(began):
                 return ended
@@ -142,8 +142,12 @@ class Trainer:
         asked, late_all = self.learner.world.total(self._signals, late and self.learner.world.main)
         return Ended.INTERRUPTED if asked else Ended.TIME if late_all and self.position < self.steps else None
 
-    def _log(self, monitor: Monitor) -> None:
-        """Means since the last time, over all processes."""
+    def _log(self, monitor: Monitor, rate: float | None) -> None:
+        """Means since the last time, over all processes.
+
+        Args:
+            rate: rows a second that this process's loader could make, where it knows.
+        """
         world, count = self.learner.world, self._counted
         names = sorted(self._sums)
         ours = [float(torch.stack(self._sums[name]).mean()) / world.size for name in names]
@@ -156,7 +160,7 @@ class Trainer:
                 f"the loss is {loss} at step {self.position}: {', '.join(f'{name} {means[name]:.3g}' for name in names)}",
                 hint=f"lower train.rate or train.clip; the last checkpoint in {self.out} is of step {self._saved}",
             )
-        rows = train.batch * count
+        (loader,) = world.total(rate if rate is not None else train.batch * count / world.size / max(self._waited, 1e-6))
         monitor.log(
             self.position,
             {
@@ -165,9 +169,8 @@ class Trainer:
                 "rate": rate_at(train, self.position - 1, train.rate),
                 "step_s": (passed - self._waited) / count,
                 "wait_s": self._waited / count,
-                "rows_per_s": rows / passed,
-                "loader_rows_per_s": rows / max(self._waited, 1e-6),
-                "step_rows_per_s": rows / max(passed - self._waited, 1e-6),
+                "rows_per_s": train.batch * count / passed,
+                "loader_rows_per_s": loader,
             },
         )
         self._sums.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -41,6 +42,10 @@ class World:
         numbers = torch.tensor(values, dtype=torch.float64)
         distributed.all_reduce(numbers, group=self.group)
         return numbers.tolist()
+
+    def shares(self, counts: Iterable[float], parts: int) -> list[float]:
+        """Counts of all processes' rows together, divided by the equal parts that these are computed in."""
+        return [max(count, 1.0) / parts for count in self.total(*counts)]
 
     def wrapped(self, module: nn.Module) -> nn.Module:
         """The module so that its gradients are the mean over all processes."""
