@@ -1,6 +1,7 @@
 """The `heads` recipe: clips of one person, the first lesson before conversations (INFP's curriculum starts one-sided).
 
-The shards look like those of conversations: p0 is the person seen, p1 is neither seen nor heard and has a silent voice.
+The shards look like those of conversations: p0 is the person seen; p1 is never seen, and has a silent voice unless somebody
+off screen talks to p0.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ RECIPE = Recipe(
     name="heads",
     about=(
         "One person alone on screen, talking or listening, with a face from 64 pixels. Clips are single shots of 1 to 60 "
-        "seconds. A voice that does not fit the person's lips is given to nobody; who says nothing, or is filmed without "
-        "sound, is kept for the picture's sake (p0 is then not heard). All models are the packaged ones."
+        "seconds. Who speaks off screen while the person's lips are still is p1, a voice put over moving lips is nobody's. "
+        "Where nobody is heard, or there is no sound, a clip is kept for its pictures. All models are the packaged ones."
     ),
     stages=(
         Download(licences=(*OPEN_LICENCES, "demo-local"), allow_local=True, per_host_interval_s=0.0),
@@ -32,7 +33,14 @@ RECIPE = Recipe(
         Normalize(max_height=1080, silent=True),
         Tracks(detector="mediapipe_face", landmarker="mediapipe_mesh", identity="appearance", min_face_px=64.0),
         Clean(enhancer="htdemucs_small"),
-        Alone(vad="silero", active_speaker="lips_together", min_heard_s=0.0),
+        Alone(
+            vad="silero",
+            active_speaker="lips_together",
+            min_heard_s=0.0,
+            partner=True,
+            max_offset_frames=3.0,
+            min_sync_confidence=0.3,
+        ),
         Clips(min_clip_s=1.0, max_clip_s=60.0, people_seen=(1,), min_face_px=64.0, min_heard=0),
         Separate(separator="target_tasnet"),
         Crop(size=512, margin=1.5),
