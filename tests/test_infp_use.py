@@ -26,7 +26,7 @@ from dyconv.infp.agent import Agent, Subject
 from dyconv.infp.config import STAGE1, STAGE2
 from dyconv.infp.film import SOUND_PER_FRAME, Film
 from dyconv.infp.mark import SOURCE_TYPE, read_mark
-from dyconv.infp.portraits import FaceModels, read_portrait
+from dyconv.infp.portraits import FaceModels, find_portrait
 from dyconv.infp.stage1 import Stage1, load_stage1, save_stage1
 from dyconv.infp.stage2 import Stage2
 from dyconv.infp.voices import blocks, open_voice
@@ -225,7 +225,7 @@ def test_a_portrait_is_cut_as_the_pipeline_cuts(models: FaceModels) -> None:
     from dyconv.faces import face_box
     from dyconv.stages.crop import window
 
-    found = read_portrait(astronaut(), 128, models)
+    found = find_portrait(astronaut(), models).cut(128)
     assert found.image.shape == (128, 128, 3) and (found.face, found.faces) == (1, 1)
     scale = (found.box[2] - found.box[0]) / 128
     photo = found.landmarks.copy()
@@ -234,13 +234,36 @@ def test_a_portrait_is_cut_as_the_pipeline_cuts(models: FaceModels) -> None:
     assert 195 < photo[468:, 0].mean() < 255 and 90 < photo[468:, 1].mean() < 125  # her eyes
 
 
+def test_a_portrait_is_laid_as_its_drivers_face_lies(models: FaceModels) -> None:
+    found = find_portrait(astronaut(), models)
+    plain = found.cut(128)
+    like = plain.landmarks * np.float32(0.7) + np.array([30, 12, 0], np.float32)
+    laid = found.cut(128, like)
+    assert np.abs(laid.landmarks - like)[:, :2].max() < 1.5  # the window's edges are at even pixels of the photograph
+    assert np.array_equal(found.cut(128, laid.landmarks).box, laid.box)
+
+
+def test_drawings_with_a_face_are_portraits(models: FaceModels, tmp_path: Path) -> None:
+    import cv2
+
+    photo = np.ascontiguousarray(astronaut()[:300, 90:360, ::-1])
+    grey, coloured = cv2.pencilSketch(photo, sigma_s=60, sigma_r=0.07, shade_factor=0.05)
+    mesh = find_portrait(astronaut()[:300, 90:360], models).landmarks
+    for drawing in (cv2.stylization(photo), coloured, cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)):
+        drawn = find_portrait(np.ascontiguousarray(drawing[..., ::-1]), models).landmarks
+        assert np.linalg.norm((drawn - mesh)[:468, :2], axis=1).mean() < 0.08 * np.ptp(mesh[:468, 0])
+    solid = Image.fromarray(photo[..., ::-1]).convert("RGBA")
+    solid.putalpha(Image.fromarray(np.where(np.arange(300)[:, None] < 250, 255, 0).astype(np.uint8).repeat(270, axis=1)))
+    solid.save(tmp_path / "cut-out.png")
+    assert (find_portrait(tmp_path / "cut-out.png", models).picture[260] == 255).all()
+
+
 def test_a_turned_photograph_is_turned_back(models: FaceModels, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn me by 90 degrees to the right"
     Image.fromarray(np.rot90(astronaut())).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(
-        read_portrait(tmp_path / "turned.png", 64, models).image, read_portrait(astronaut(), 64, models).image
-    )
+    turned, upright = (find_portrait(picture, models).cut(64) for picture in (tmp_path / "turned.png", astronaut()))
+    assert np.array_equal(turned.image, upright.image)
 
 
 def test_the_largest_face_is_taken_or_the_one_asked_for(models: FaceModels, tmp_path: Path) -> None:
@@ -251,17 +274,17 @@ def test_the_largest_face_is_taken_or_the_one_asked_for(models: FaceModels, tmp_
     both[50:350, 400:670] = head
     both[100:280, 60:222] = cv2.resize(head, (162, 180), interpolation=cv2.INTER_AREA)
     Image.fromarray(both).save(tmp_path / "both.webp", lossless=True)
-    largest, left = (read_portrait(tmp_path / "both.webp", 64, models, face=face) for face in (None, 1))
+    largest, left = (find_portrait(tmp_path / "both.webp", models, face=face).cut(64) for face in (None, 1))
     assert (largest.face, largest.faces, left.face) == (2, 2, 1)
     assert largest.box[0] > 350 and left.box[2] < 300
     with pytest.raises(UsageError, match=r"expected face 3 .* found 2"):
-        read_portrait(tmp_path / "both.webp", 64, models, face=3)
+        find_portrait(tmp_path / "both.webp", models, face=3)
 
 
 def test_a_picture_without_a_face_is_refused(models: FaceModels, tmp_path: Path) -> None:
     Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (200, 1))).save(tmp_path / "wall.jpg")
     with pytest.raises(UsageError, match=r"expected a face in .*wall.jpg, found none") as caught:
-        read_portrait(tmp_path / "wall.jpg", 64, models)
+        find_portrait(tmp_path / "wall.jpg", models)
     assert caught.value.hint and caught.value.exit_code == 2
 
 

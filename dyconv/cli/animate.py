@@ -24,17 +24,16 @@ def animate(
     The result is marked in its metadata as synthetic.
     """
     from dyconv.infp.agent import Agent
-    from dyconv.infp.driver import read_driver
     from dyconv.infp.films import write_driven
     from dyconv.infp.telling import Telling, about_driver, about_face, about_film, check_files
 
     out = check_files(out, portrait, driver)
     agent = Agent.load(weights, device=device)
-    subject = agent.portrait(portrait, face=face)
-    about_face(subject.crop, portrait)
     with Telling("following the driver's face") as told:
-        driving = read_driver(driver, agent.size, agent.models, seen=told.step)
+        driving = agent.driver(driver, seen=told.step)
     about_driver(driving)
+    subject = agent.portrait(portrait, face=face, like=driving)
+    about_face(subject.crop, portrait)
     with Telling("animating") as told:
         made = write_driven(agent, subject, driving, out, relative=relative, told=told)
     about_film(made, agent.size)

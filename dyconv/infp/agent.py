@@ -11,7 +11,7 @@ Everything is a generator: memory does not grow with length. What is shown to pe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,8 +22,9 @@ from torch import Tensor
 
 from dyconv.errors import UsageError
 from dyconv.infp.blocks import to_pixels, to_unit
+from dyconv.infp.driver import Driver, read_driver
 from dyconv.infp.mask import masked
-from dyconv.infp.portraits import FaceCrop, FaceModels, read_portrait
+from dyconv.infp.portraits import FaceCrop, FaceModels, find_portrait
 from dyconv.infp.render import Portrait
 from dyconv.infp.stage1 import Stage1, encode_frames, load_stage1
 from dyconv.infp.stage2 import Guidance, Stage2
@@ -121,18 +122,25 @@ class Agent:
             self._models = FaceModels.load()
         return self._models
 
-    def portrait(self, picture: str | Path | np.ndarray | FaceCrop, *, face: int | None = None) -> Subject:
+    def portrait(
+        self, picture: str | Path | np.ndarray | FaceCrop, *, face: int | None = None, like: Driver | None = None
+    ) -> Subject:
         """The face of a photograph or drawing, ready to be animated.
 
         Args:
             picture: a file, uint8 RGB [H, W, 3], or a face that was cut out at this agent's size.
             face: which one, counted from the left from 1; the largest if not given.
+            like: who will drive it: the face is cut out as the driver's is in the frame that is most like it, so that nothing
+                jumps; by default with a window 1.5 faces wide.
 
         Raises:
             UsageError: where the picture cannot be read, or no face is found in it.
         """
-        source = Path(picture) if isinstance(picture, str) else picture
-        crop = source if isinstance(source, FaceCrop) else read_portrait(source, self.size, self.models, face=face)
+        if isinstance(picture, FaceCrop):
+            crop = picture
+        else:
+            found = find_portrait(picture, self.models, face=face)
+            crop = found.cut(self.size, None if like is None else like.landmarks[like.most_like(found.landmarks)])
         mask = masked(crop.image[None], crop.landmarks[None])
         with torch.inference_mode():
             pictures, masks = (to_unit(torch.from_numpy(values)).to(self.device) for values in (crop.image[None], mask))
@@ -165,15 +173,17 @@ class Agent:
                     pictures = to_pixels(self.stage1.frames(subject.portrait, part.to(self.device))).cpu().numpy()
                 yield from pictures
 
+    def driver(self, video: str | Path, *, most: int | None = None, seen: Callable[[int], None] | None = None) -> Driver:
+        """The face of a video, followed; see `dyconv.infp.driver.read_driver`."""
+        return read_driver(Path(video), self.size, self.models, most=most, seen=seen)
+
     def style(self, video: str | Path) -> np.ndarray:
         """Latents float32 [S, latent] of up to ten seconds of a person's video: how they move.
 
         Raises:
             UsageError: where it is no video, or no face is followed in it.
         """
-        from dyconv.infp.driver import read_driver
-
-        driver = read_driver(Path(video), self.size, self.models, most=_STYLE)
+        driver = self.driver(video, most=_STYLE)
         latents = torch.cat(list(self.encode(driver.pictures(), driver.landmarks)))
         return latents.cpu().numpy()[driver.present]
 
@@ -198,7 +208,7 @@ class Agent:
             landmarks: float [T, 478, 3] in their pixels.
             relative: add the driver's motion to how the face is held in the portrait; otherwise the portrait takes on the
                 driver's pose and expression.
-            reference: for `relative`: the latent [1, latent] that counts as the portrait's; by default of the first frame.
+            reference: for `relative`: the driver's latent [1, latent] when held as the portrait is; by default the first.
         """
         for latents in self.encode(frames, landmarks):
             if relative:

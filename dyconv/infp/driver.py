@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from dyconv.errors import UsageError
-from dyconv.faces import FaceArrays
 from dyconv.infp.portraits import MARGIN, FaceModels, cut_rgb
 from dyconv.media.picture import PictureReader, Upright, display_size
 from dyconv.media.source import AudioFacts, SourceInfo, UnreadableSource, VideoFacts, pick_audio, probe
@@ -52,10 +51,22 @@ class Driver:
     def __len__(self) -> int:
         return len(self.landmarks)
 
-    def pictures(self) -> Iterator[np.ndarray]:
-        """The crops uint8 RGB [size, size, 3], in order."""
-        for picture in islice(pictures_of(self.path, _video_of(self.path)[1]), len(self)):
+    def pictures(self, start: int = 0) -> Iterator[np.ndarray]:
+        """The crops uint8 RGB [size, size, 3] from frame `start` on, in order."""
+        for picture in islice(pictures_of(self.path, _video_of(self.path)[1]), start, len(self)):
             yield cut_rgb(picture, self.box, self.size)
+
+    def most_like(self, landmarks: np.ndarray) -> int:
+        """The frame whose head is turned, and whose expression is, most like that of a face [478, 3]."""
+        from dyconv.models.mesh_basis import EXPRESSIONS
+        from dyconv.models.mesh_motion import POSE, MeshMotion
+
+        mesh = MeshMotion()
+        shown = [np.zeros((self.size, self.size, 3), np.uint8)]  # of which `mesh` looks at the size
+        told = [index for index, name in enumerate(mesh.names) if name in (*POSE[:3], *EXPRESSIONS)]
+        values = mesh.encode(shown, np.concatenate([landmarks[None], self.landmarks[self.present]]))[:, told]
+        nearest = int(np.square(values[1:] - values[0]).sum(axis=1).argmin())
+        return int(np.flatnonzero(self.present)[nearest])
 
 
 def read_driver(
@@ -71,7 +82,7 @@ def read_driver(
     Raises:
         UsageError: where the file is no video, or no face is seen in it for half a second.
     """
-    from dyconv.stages.crop import to_crop, window
+    from dyconv.stages.crop import joined, to_crop, window
     from dyconv.tracking.people import Sampler, Seen, descriptor, group
     from dyconv.tracking.smooth import to_arrays
 
@@ -89,27 +100,13 @@ def read_driver(
             hint="give a video of one person whose face is seen",
         )
     tracks = [to_arrays(one) for one in paths]
-    people = group([Seen(track.frames, descriptor(one)) for track, one in zip(tracks, paths, strict=True)], _same(models))
-    face = _joined([track for track, person in zip(tracks, people, strict=True) if person == "i0"])
+    seen_as = [Seen(track.frames, descriptor(one)) for track, one in zip(tracks, paths, strict=True)]
+    people = group(seen_as, models.identity.threshold)
+    face = joined([track for track, person in zip(tracks, people, strict=True) if person == "i0"])
     box = window(face.boxes, MARGIN, _OUTLIERS)
     landmarks, present = face.dense(frames)
     span = Span(video.start, video.start + frame_time(frames))
     return Driver(path, size, box, to_crop(landmarks, box, size), present, len(set(people)), pick_audio(info), span)
-
-
-def _same(models: FaceModels) -> float:
-    return float(models.identity.threshold)
-
-
-def _joined(tracks: list[FaceArrays]) -> FaceArrays:
-    """Tracks of one person as one, by frame; of two in one frame the more certain face counts."""
-    frames = np.concatenate([track.frames for track in tracks])
-    scores = np.concatenate([track.scores for track in tracks])
-    order = np.lexsort((-scores, frames))
-    order = order[np.unique(frames[order], return_index=True)[1]]
-    boxes = np.concatenate([track.boxes for track in tracks])
-    landmarks = np.concatenate([track.landmarks for track in tracks])
-    return FaceArrays(frames[order], boxes[order], scores[order], landmarks[order])
 
 
 def _video_of(path: Path) -> tuple[SourceInfo, VideoFacts]:

@@ -56,13 +56,21 @@ class Manner:
 def write_driven(
     agent: Agent, subject: Subject, driver: Driver, out: Path, *, relative: bool = False, told: Told | None = None
 ) -> Made:
-    """The portrait moving as the driver does, with the driver's sound."""
+    """The portrait moving as the driver does, with the driver's sound.
+
+    Args:
+        relative: see `Agent.animate`; the driver's frame that is most like the portrait counts as held like it.
+    """
     heard: Iterator[np.ndarray | None] = repeat(None)
     channels = 0
     if driver.sound is not None:
         channels = 2 if driver.sound.channels > 1 else 1
         heard = blocks(driver.path, driver.sound, driver.span.start, len(driver), SOUND_RATE, channels)
-    frames = agent.animate(subject, driver.pictures(), driver.landmarks, relative=relative)
+    reference = None
+    if relative:
+        at = driver.most_like(subject.crop.landmarks)
+        reference = next(agent.encode(islice(driver.pictures(at), 1), driver.landmarks[at : at + 1]))
+    frames = agent.animate(subject, driver.pictures(), driver.landmarks, relative=relative, reference=reference)
     return _write(out, agent.size, frames, heard, channels, len(driver), told)
 
 

@@ -7,7 +7,7 @@ are cut and scaled as they are stored, so colours keep their meaning whatever ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,11 @@ def person_faces(clip: Clip, tracks: dict[str, FaceArrays], person: str) -> Face
     parts = [tracks[track.id] for track in clip.tracks if track.person == person and track.id in tracks]
     if not sum(len(part) for part in parts):
         raise StoreError(f"clip {clip.id} says that {person} is seen, and FACES holds no face of a track of {person}")
+    return joined(parts)
+
+
+def joined(parts: Sequence[FaceArrays]) -> FaceArrays:
+    """Tracks of one person as one, by frame; of two in one frame the more certain face counts."""
     frames = np.concatenate([part.frames for part in parts])
     scores = np.concatenate([part.scores for part in parts])
     order = np.lexsort((-scores, frames))

@@ -48,7 +48,7 @@ class Portrait:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """A photograph as uint8 RGB [H, W, 3], turned upright as its EXIF says.
+    """A photograph as uint8 RGB [H, W, 3], turned upright as its EXIF says; what is transparent is white.
 
     Raises:
         UsageError: if it is not there or not a picture.
@@ -57,7 +57,11 @@ def read_picture(path: Path) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            upright = ImageOps.exif_transpose(image)
+            if upright.has_transparency_data:
+                solid = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", solid.size, "white"), solid)
+            return np.asarray(upright.convert("RGB"))
     except FileNotFoundError as error:
         raise UsageError(f"no such file: {path}") from error
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
