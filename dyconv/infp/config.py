@@ -1,4 +1,7 @@
-"""Sizes of the two stages. `debug` runs anywhere in seconds, `tiny` is what reference weights are, `base` is the paper's scale.
+"""Sizes of the two stages.
+
+`debug` runs anywhere in seconds; `tiny128` is what the packaged weights are, as much as processors alone learn in an hour; `tiny`
+is the same idea at 256 pixels, for a GPU; `base` is the paper's scale.
 
 A config is stored beside the weights it belongs to; `Stage1Config.from_json` and `Stage2Config.from_json` refuse names they
 do not know, so that weights of another version are not half read.
@@ -127,11 +130,13 @@ class Stage2Config(_Stored):
 
 STAGE1 = {
     "debug": Stage1Config(),
+    "tiny128": Stage1Config(size=128, channels=(8, 16, 32, 64, 128, 192), warped=(8, 16, 32, 64), style=192),
     "tiny": Stage1Config(size=256, channels=(16, 24, 48, 96, 160, 192, 224), warped=(8, 16, 32, 64), style=256),
     "base": Stage1Config(size=256, channels=(64, 128, 256, 512, 512, 512, 512), warped=(8, 16, 32, 64, 128), style=512),
 }
 STAGE2 = {
     "debug": Stage2Config(width=64, bank=8),
+    "tiny128": Stage2Config(width=128, blocks=4, bank=64),
     "tiny": Stage2Config(width=192, blocks=4, bank=64),
     "base": Stage2Config(width=512, blocks=4, heads=8, bank=64),
 }

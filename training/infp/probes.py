@@ -66,21 +66,32 @@ class AuxiliaryHeads(nn.Module):
         return nn.functional.smooth_l1_loss(self.line(latents.float()), targets.float() / self.spread)
 
 
-def probe_r2(
-    latents: np.ndarray, targets: np.ndarray, unseen: np.ndarray, unseen_targets: np.ndarray, *, ridge: float = 1e-3
-) -> dict[str, float]:
-    """How well a line fitted on some latents tells the targets of others: R^2 of each, at most 1, below 0 for a bad guess.
+class Probe:
+    """A line from latents to `TARGETS`, fitted by ridge regression on some of both.
 
     Args:
-        latents, targets: [N, latent] and [N, targets], to fit on.
-        unseen, unseen_targets: of other people, to measure on.
+        latents, targets: [N, latent] and [N, targets].
         ridge: of the regression, against the latents' own variance.
     """
-    mean, middle = latents.mean(axis=0), targets.mean(axis=0)
-    centred = (latents - mean).astype(np.float64)
-    gram = centred.T @ centred
-    gram += np.eye(len(gram)) * ridge * max(np.trace(gram) / len(gram), 1e-12)
-    line = np.linalg.solve(gram, centred.T @ (targets - middle))
-    residual = unseen_targets - middle - (unseen - mean) @ line
-    spread = ((unseen_targets - unseen_targets.mean(axis=0)) ** 2).sum(axis=0)
-    return dict(zip(TARGETS, (1 - (residual**2).sum(axis=0) / np.maximum(spread, 1e-12)).tolist(), strict=True))
+
+    def __init__(self, latents: np.ndarray, targets: np.ndarray, *, ridge: float = 1e-3) -> None:
+        self._mean, self._middle = latents.mean(axis=0), targets.mean(axis=0)
+        centred = (latents - self._mean).astype(np.float64)
+        gram = centred.T @ centred
+        gram += np.eye(len(gram)) * ridge * max(np.trace(gram) / len(gram), 1e-12)
+        self._line = np.linalg.solve(gram, centred.T @ (targets - self._middle))
+
+    def __call__(self, latents: np.ndarray) -> np.ndarray:
+        """`TARGETS` float64 [N, targets] of latents [N, latent]."""
+        return np.asarray(self._middle + (latents - self._mean) @ self._line)
+
+    def r2(self, latents: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """How well it tells the targets of others: R^2 of each, at most 1, below 0 for a bad guess."""
+        residual = targets - self(latents)
+        spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
+        return dict(zip(TARGETS, (1 - (residual**2).sum(axis=0) / np.maximum(spread, 1e-12)).tolist(), strict=True))
+
+
+def probe_r2(latents: np.ndarray, targets: np.ndarray, unseen: np.ndarray, unseen_targets: np.ndarray) -> dict[str, float]:
+    """R^2, on other people, of a `Probe` of some."""
+    return Probe(latents, targets).r2(unseen, unseen_targets)
