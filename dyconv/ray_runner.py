@@ -203,18 +203,21 @@ def joins_cluster() -> bool:
     return ray.is_initialized() or (bool(address) and not address.startswith("http"))
 
 
-def connect() -> bool:
+def connect(*, logs: bool = False) -> bool:
     """Join the cluster this process was submitted to, else start a local Ray. False if it was connected before.
 
     A local one is asked for by name: left open, Ray turns to the last cluster of this machine, which may be dead. It gets
     a token of its own: Ray would leave one in the user's home, and from then on `ray start` would ask every job for it.
+
+    Args:
+        logs: show what workers print.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     if ray.is_initialized():
         return False
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": logs}
     if joins_cluster():
         options["address"] = os.environ["RAY_ADDRESS"]
     else:

@@ -7,7 +7,7 @@ trap 'rm -f "$report"' EXIT
 # The packages ask for two builds of OpenCV that write the same files and want an X11 and GL installation. The headless
 # build has the same API and wants nothing, so it takes their place; setup.sh therefore installs with --no-deps.
 opencv=opencv-contrib-python-headless
-.venv/bin/pip install --dry-run --ignore-installed --quiet --report "$report" '.[dev]' "$opencv" setuptools==80.9.0 wheel
+.venv/bin/pip install --dry-run --ignore-installed --quiet --report "$report" '.[dev,train]' "$opencv" setuptools==80.9.0 wheel
 .venv/bin/python - "$report" > requirements.lock.new <<'PY'
 import json, sys
 

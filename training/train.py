@@ -42,34 +42,11 @@ def command(
     The same command goes on where it stopped. DIR gets weights, checkpoints, log.jsonl, TensorBoard files and samples.
     Exit status: 0 done or out of --minutes, 130 interrupted (a checkpoint is left), 2 wrong usage, 1 other errors.
     """
-    from training.infp.job import Job, train
+    asked = dict(locals())
+    from training.infp.job import train
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    job = Job(
-        stage=str(stage),
-        config=config,
-        data=tuple(data),
-        out=str(out),
-        val=tuple(val or ()),
-        steps=steps,
-        minutes=minutes,
-        batch=batch,
-        seed=seed,
-        only=tuple(only or ()),
-        without=tuple(without or ()),
-        resume=resume,
-        init=tuple(str(path) for path in init or ()),
-        device=str(device),
-        workers=workers,
-        cache=None if cache is None else str(cache),
-        cache_mb=cache_mb,
-        compiled=compiled,
-        renderer=None if renderer is None else str(renderer),
-        log_every=log_every,
-        save_every=save_every,
-        sample_every=sample_every,
-    )
-    raise typer.Exit(train(job))
+    raise typer.Exit(train(options.job_of(**asked)))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import torch
 
 from dyconv.errors import UsageError
 from dyconv.infp.config import Stage1Config, Stage2Config
+from dyconv.infp.stage1 import load_renderer
 from dyconv.infp.stage2 import Window
 from dyconv.records import dump
 from dyconv.shards.index import Index, read_index
@@ -24,6 +25,7 @@ from training.infp.latents import latent_size
 from training.infp.learner import Learner
 from training.infp.runs import Run, read_run
 from training.infp.stage1_objective import Batch
+from training.infp.talking import Talking
 from training.infp.trainer import Ended, Observer, Pace, Source, Trainer
 from training.infp.watching import Reenactment, Rows, Sheet, Windows
 from training.infp.world import World, join
@@ -222,4 +224,7 @@ def _observers(job: Job, run: Run, plan: DataPlan, encoder: str) -> list[Observe
     if isinstance(run.model, Stage1Config):
         sheet = Sheet(unknown or Rows(job.data, plan, 8), every)
         return [sheet, Reenactment(known, unknown, every)] if unknown else [sheet]
-    return [Windows(unknown, every)] if unknown else []
+    renderer = load_renderer(job.renderer, encoder) if job.renderer else None
+    patterns = {} if job.val else {"only": run.train.only, "without": run.train.without}
+    talking = Talking(job.val or job.data, encoder, every, renderer=renderer, **patterns)
+    return [talking, Windows(unknown, every)] if unknown else [talking]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from training.infp.job import Job
 
 
 class Stage(StrEnum):
@@ -47,3 +50,17 @@ Only = Annotated[list[str] | None, typer.Option(help="pattern of source ids to l
 Without = Annotated[list[str] | None, typer.Option(help="pattern of source ids to leave out; may be given again")]
 Cache = Annotated[Path | None, typer.Option(help="folder for copies of remote shards; else a temporary one")]
 CacheMb = Annotated[int, typer.Option(min=1, help="memory for decoded clips, of each process that trains")]
+
+
+def job_of(**asked: Any) -> Job:
+    """The job of a command's options, by the names of its fields."""
+    from training.infp.job import Job
+
+    return Job(**{name: _plain(value) for name, value in asked.items() if value is not None})
+
+
+def _plain(value: Any) -> Any:
+    """Values that travel to other machines."""
+    if isinstance(value, list):
+        return tuple(map(_plain, value))
+    return str(value) if isinstance(value, Path | StrEnum) else value

@@ -22,13 +22,15 @@ class World:
     Attributes:
         rank, size: of this process, and how many there are.
         device: that it computes on.
-        group: for numbers on the CPU; None for a process alone.
+        group: for numbers on the CPU; None for that of all processes.
+        started: by `join`, rather than by Ray Train.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     group: Any = None
+    started: bool = False
 
     @property
     def main(self) -> bool:
@@ -61,8 +63,8 @@ class World:
         self.total(0.0)
 
     def close(self) -> None:
-        """Leave what `join` made."""
-        if self.size > 1 and distributed.is_initialized():
+        """Leave what `join` started."""
+        if self.started:
             distributed.destroy_process_group()
 
 
@@ -90,10 +92,10 @@ def device_of(asked: str) -> torch.device:
 def join(device: str = "auto") -> World:
     """The processes this one belongs to: of a process group that is there (Ray Train), of `torchrun`, or itself alone."""
     place = device_of(device)
-    started = distributed.is_available() and distributed.is_initialized()
-    if not started and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    there = distributed.is_available() and distributed.is_initialized()
+    if not there and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World(device=place)
-    if not started:
+    if not there:
         distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
     group = None if distributed.get_backend() == "gloo" else distributed.new_group(backend="gloo", timeout=_PATIENCE)
-    return World(distributed.get_rank(), distributed.get_world_size(), place, group)
+    return World(distributed.get_rank(), distributed.get_world_size(), place, group, started=not there)
