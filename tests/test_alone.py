@@ -113,7 +113,7 @@ def test_who_is_alone_says_all_that_is_heard(tmp_path: Path, talk: Speech, mouth
 def test_two_people_on_screen_are_refused(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
     both, _ = run(tmp_path / "both", talk, [(0.0, 30.0, "ts")], mouths)
     assert isinstance(both, Drop) and both.reason is DropReason.FACES_NOT_TWO
-    assert "expected one person" in both.detail and "s for 30.0 s" in both.detail
+    assert "expected one person" in both.detail and "s for 30.0 s" in both.detail, both.detail
     passing = [(0.0, 29.0, "t"), (29.0, 30.0, "ts")]
     output, _ = run(tmp_path / "passing", talk, passing, mouths)
     clip = kept(output)
@@ -121,6 +121,15 @@ def test_two_people_on_screen_are_refused(tmp_path: Path, talk: Speech, mouths: 
     assert {track.identity: track.person for track in clip.tracks} == {"t": "p0", "s": None}
     strict, _ = run(tmp_path / "strict", talk, passing, mouths, max_others_seen=0.0)
     assert isinstance(strict, Drop) and strict.reason is DropReason.FACES_NOT_TWO
+
+
+def test_each_shot_has_its_own_p0(tmp_path: Path, talk: Speech, mouths: dict[str, np.ndarray]) -> None:
+    """An appearance descriptor may take one person, seen by two cameras, for two."""
+    output, _ = run(tmp_path, talk, [(0.0, 12.0, "t"), (12.0, 30.0, "a")], {**mouths, "a": mouths["t"]})
+    clip = kept(output)
+    assert {track.person for track in clip.tracks} == {"p0"} and clip.person("p0").identity == "a"
+    assert {track.identity for track in clip.tracks} == {"t", "a"} and clip.measures["people.others_seen"] == 0
+    assert share(clip, 0, talk.spoken["a"] | talk.spoken["b"]) > 0.9
 
 
 def test_a_voice_over_still_lips_is_nobodys_or_the_partners(

@@ -1,9 +1,11 @@
 """One person on screen, talking or listening: stands in place of `people` where a source is no conversation.
 
-p0 is the person seen. p1 is never seen, so that a clip has the same shape as one of a conversation: `separate` writes p1's
-voice, silence where p1 is not heard either, and whoever reads shards needs no case of its own. Where nobody is heard
-(`Person.heard`; a source without sound, or a voice that is nobody's) both voices are silence, which says nothing about how
-p0's lips moved: such clips teach what a face looks like, and nothing about sound.
+p0 is the person seen: in each shot whoever is there for longest. Whether two shots show the same one is not asked, since a
+descriptor of appearance does not survive a change of camera, and a clip is one shot. p1 is never seen, so that a clip has the
+same shape as one of a conversation: `separate` writes p1's voice, silence where p1 is not heard either, and whoever reads
+shards needs no case of its own. Where nobody is heard (`Person.heard`; a source without sound, or a voice that is nobody's)
+both voices are silence, which says nothing about how p0's lips moved: such clips teach what a face looks like, and nothing
+about sound.
 
 Speech is p0's unless lips speak against it, in one of two ways:
 - Lips are still while somebody speaks. The hidden Markov model of `people` decodes the face against somebody else, who costs
@@ -15,7 +17,7 @@ SPEECH npz is that of `people`. Measures, named as those of `people`:
 - `people.abstain_share`: of all speech, that which is nobody's.
 - `people.lip_margin`: mean log odds by which lips bear out that p0 says what is p0's; 0 where they tell nothing.
 - `people.av_offset_frames`, `people.sync_confidence`: shift of the sound against the lips, and how sure that is.
-- `people.others_seen`: share of the segment's frames in which anybody but p0 is seen.
+- `people.others_seen`: share of the segment's frames in which anybody else than p0 is seen.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from dyconv.faces import load_faces
 from dyconv.media.audio import read_audio
 from dyconv.models import registry
 from dyconv.models.slots import ActiveSpeaker, Vad
-from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Turn
+from dyconv.records import PERSONS, Clip, Drop, DropReason, Key, Person, Track, Turn
 from dyconv.speech.attribute import Attribution, TurnRules, attribute, seconds_spoken
 from dyconv.speech.decode import Decoding, Evidence, TurnModel
 from dyconv.speech.turns import activity
@@ -88,16 +90,19 @@ class Alone(Stage):
         speech = self._vad.speech(samples)
         watched = Faces(self._lips or _Blind(), load_faces(files.path(clip, Key.FACES)), samples, speech)
         looks = self._lips is not None and self._lips.thumb_px
-        faces = watched.find(clip.tracks, files.path(clip, Key.VIDEO) if looks else None, 0.0)
-        if not faces:
+        tracks = longest_seen(clip.tracks)
+        faces = watched.find(tracks, files.path(clip, Key.VIDEO) if looks else None, 0.0)
+        face = next((face for face in faces if face.identity == PERSONS[0]), None)
+        if face is None:
             yield Drop(clip, DropReason.NO_FACE, "expected one person on screen, found nobody")
             return
-        clip = clip.measured(people__others_seen=round(_others_seen(faces), 4))
-        if _others_seen(faces) > self.max_others_seen:
-            found = ", ".join(f"{face.identity} for {face.seconds:.1f} s" for face in faces)
-            yield Drop(clip, DropReason.FACES_NOT_TWO, f"expected one person on screen, found {found}")
+        others = [other for other in faces if other is not face]
+        beside = float(np.any([other.seen for other in others], axis=0).mean()) if others else 0.0
+        clip = clip.measured(people__others_seen=round(beside, 4))
+        if beside > self.max_others_seen:
+            found = ", ".join(f"{other.identity} for {other.seconds:.1f} s" for other in others)
+            yield Drop(clip, DropReason.FACES_NOT_TWO, f"expected one person on screen, found others beside: {found}")
             return
-        face = faces[0]
         attribution = attribute(_evidence(face, speech), (), TurnModel(other_cost=self.other_cost))
         sync = watched.sync([face], attribution.decoding.persons)
         yield self._decided(clip, files, face, speech, attribution, sync)
@@ -119,11 +124,15 @@ class Alone(Stage):
         path = files.new(clip, Key.SPEECH)
         save_arrays(path, {"vad": speech.astype(np.float32), **_chances(attribution.decoding, turns)})
         seen = {track.id for track in face.tracks}
+        whom = max((track for track in clip.tracks if track.id in seen), key=_frames)
         return files.add(
             replace(
                 clip,
                 turns=turns,
-                people=(Person(PERSONS[0], face.identity, True, own > 0), Person(PERSONS[1], None, False, partner > 0)),
+                people=(
+                    Person(PERSONS[0], whom.identity or whom.id, True, own > 0),
+                    Person(PERSONS[1], None, False, partner > 0),
+                ),
                 tracks=tuple(replace(track, person=PERSONS[0] if track.id in seen else None) for track in clip.tracks),
             ),
             (Key.SPEECH, path),
@@ -177,10 +186,22 @@ def _chances(decoding: Decoding, turns: Sequence[Turn]) -> dict[str, np.ndarray]
     return {name: values.astype(np.float32) for name, values in (("p0", p0), ("p1", p1), ("unsure", unsure))}
 
 
-def _others_seen(faces: Sequence[Face]) -> float:
-    """Share of the frames in which anybody but the first is seen."""
-    others = [face.seen for face in faces[1:]]
-    return float(np.any(others, axis=0).mean()) if others else 0.0
+def longest_seen(tracks: Sequence[Track]) -> list[Track]:
+    """The tracks, with `p0` as the identity of whoever is seen for longest in each shot (the first of equals)."""
+    by_shot: dict[int, dict[str, float]] = {}
+    for track in tracks:
+        seen = by_shot.setdefault(track.shot, {})
+        who = track.identity or track.id
+        seen[who] = seen.get(who, 0.0) + _frames(track)
+    most = {shot: max(seen, key=lambda who: seen[who]) for shot, seen in by_shot.items()}
+    return [
+        replace(track, identity=PERSONS[0]) if (track.identity or track.id) == most[track.shot] else track for track in tracks
+    ]
+
+
+def _frames(track: Track) -> float:
+    """In how many frames the face is found."""
+    return track.coverage * (track.end - track.start)
 
 
 def _evidence(face: Face, speech: np.ndarray) -> Evidence:
