@@ -34,7 +34,7 @@ from dyconv.time import FPS, SAMPLES_PER_FRAME
 
 _BATCH = 8  # frames rendered at once
 _ENCODED = 32  # frames encoded at once
-_STYLE = 10 * FPS  # frames of a style clip that are looked at
+_STYLE, _STYLE_FRAMES = 10 * FPS, 32  # frames of a style clip that are looked at, and of those how many are taken
 
 
 @dataclass(frozen=True)
@@ -178,14 +178,14 @@ class Agent:
         return read_driver(Path(video), self.size, self.models, most=most, seen=seen)
 
     def style(self, video: str | Path) -> np.ndarray:
-        """Latents float32 [S, latent] of up to ten seconds of a person's video: how they move.
+        """Latents float32 [S, latent] of 32 frames (as in training) from ten seconds of a person's video: how they move.
 
         Raises:
             UsageError: where it is no video, or no face is followed in it.
         """
         driver = self.driver(video, most=_STYLE)
-        latents = torch.cat(list(self.encode(driver.pictures(), driver.landmarks)))
-        return latents.cpu().numpy()[driver.present]
+        latents = torch.cat(list(self.encode(driver.pictures(), driver.landmarks))).cpu().numpy()[driver.present]
+        return latents[np.unique(np.linspace(0, len(latents) - 1, _STYLE_FRAMES).round().astype(int))]
 
     def guidance(self, motion: float | None = None, style: float | None = None) -> Guidance:
         """Scales of guidance; those not given are the model's own."""
@@ -227,7 +227,20 @@ class Agent:
         steps: int | None = None,
     ) -> Live:
         """A conversation whose sound is still to come; see `Live` and `dyconv.infp.stage2.Stage2.generate`."""
-        return Live(self, subject, Stream(self.stage2, style=style, seed=seed, guidance=guidance, chunk=chunk, steps=steps))
+        stream = Stream(
+            self.stage2,
+            style=style,
+            seed=seed,
+            previous=self.before(subject),
+            guidance=guidance,
+            chunk=chunk,
+            steps=steps,
+        )
+        return Live(self, subject, stream)
+
+    def before(self, subject: Subject) -> Tensor:
+        """What comes before a conversation, latents [context, latent]: the portrait, still. Motion begins where it is held."""
+        return subject.latent.expand(self.stage2.config.context, -1)
 
     def talk(
         self,

@@ -98,7 +98,7 @@ def talking(agent: Agent, subject: Subject, own: Voice | None, partner: Voice | 
     """The frames of a portrait whose voices are read as they are needed."""
     count = max((voice.frames for voice in (own, partner) if voice is not None), default=0)
     if manner.roles:
-        yield from agent.render(subject, _by_roles(agent, own, partner, manner, count))
+        yield from agent.render(subject, _by_roles(agent, subject, own, partner, manner, count))
         return
     live = agent.live(
         subject, style=manner.style, seed=manner.seed, guidance=manner.guidance, chunk=manner.chunk, steps=manner.steps
@@ -109,7 +109,7 @@ def talking(agent: Agent, subject: Subject, own: Voice | None, partner: Voice | 
     yield from live.finish()
 
 
-def _by_roles(agent: Agent, own: Voice | None, partner: Voice | None, manner: Manner, frames: int) -> Tensor:
+def _by_roles(agent: Agent, subject: Subject, own: Voice | None, partner: Voice | None, manner: Manner, frames: int) -> Tensor:
     """Latents [frames, latent] of the DIM-style baseline; whole voices are held, as it hears them twice."""
     from dyconv.infp.roles import switched
 
@@ -121,6 +121,7 @@ def _by_roles(agent: Agent, own: Voice | None, partner: Voice | None, manner: Ma
     return switched(
         agent.stage2,
         *voices,
+        previous=agent.before(subject),
         style=manner.style,
         seed=manner.seed,
         guidance=manner.guidance,
