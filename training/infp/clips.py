@@ -186,6 +186,9 @@ class Recent:
         self.limit, self.bytes = limit, 0
         self._held: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def get(self, key: Any, make: Callable[[], _Value], size: Callable[[_Value], int]) -> _Value:
         """What is held under `key`; made where it is not."""
         if key in self._held:

@@ -69,8 +69,9 @@ def stage2_batches(
     items = [item for item in builds.items(only=plan.only, without=plan.without) if item.heard]
     if not items:
         raise UsageError(f"nobody is heard in any clip of {', '.join(data)}", hint="give builds whose people speak")
-    one_sided = [at for at, item in enumerate(items) if len(item.heard) == 1]
-    talks = [at for at, item in enumerate(items) if len(item.heard) > 1]
+    turns = [at for at, item in enumerate(items) for _ in range(max(1, round(item.frames / (2 * config.window))))]  # by length
+    one_sided = [at for at in turns if len(items[at].heard) == 1]
+    talks = [at for at in turns if len(items[at].heard) > 1]
     kinds = (
         _lanes(items, one_sided, plan, 2, _TALKS_OPENED, _TALK_ROWS),
         _lanes(items, talks, plan, 3, _TALKS_OPENED, _TALK_ROWS),

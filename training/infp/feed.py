@@ -60,6 +60,8 @@ class Batches(Generic[_Item]):
     Attributes:
         position: number of the global batch that comes next.
         clips: clips that can be drawn.
+        make: what makes the rows; with workers, each has its own copy.
+        folder: where copies of remote shards lie until the loader is closed; None for a folder of the user's.
         waited: share of the time since the first batch that was spent waiting for data, 0 to 1; of late.
         rate: rows a second that this rank's workers could make if nobody else kept them waiting; of late.
     """
@@ -77,8 +79,8 @@ class Batches(Generic[_Item]):
     ) -> None:
         if start < 0:
             raise UsageError(f"the first batch must be at least 0, found {start}")
-        self.position, self.clips = start, clips
-        self._finish, self._device, self._folder = finish, torch.device(device), folder
+        self.position, self.clips, self.make, self.folder = start, clips, make, folder
+        self._finish, self._device = finish, torch.device(device)
         self._workers = min(plan.workers, len(plan.places()))
         self._rows = len(plan.places())
         self._busy = self._waiting = self._passed = self._made = 0.0
@@ -131,8 +133,8 @@ class Batches(Generic[_Item]):
         stop = getattr(pieces, "_shutdown_workers", None)
         if stop:
             stop()
-        if self._folder is not None:
-            self._folder.cleanup()
+        if self.folder is not None:
+            self.folder.cleanup()
 
 
 def _good(piece: _Piece | DyconvError) -> _Piece:

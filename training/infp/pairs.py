@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
@@ -27,6 +28,7 @@ from training.infp.probes import targets_of
 
 KEYS = tuple(Key.of(person, what) for person in PERSONS for what in ("face", "crop"))
 APART = FPS  # frames between portrait and driver, where a shot is long enough
+_STEP = 4  # a frame in so many is decoded for nothing but those after it, at most
 _TRIES = 50  # clips tried for a row before giving up
 
 
@@ -75,14 +77,23 @@ class Faces:
 
 
 def faces_of(sample: Sample, person: str, size: int, *, limit: int, phase: int) -> Faces:
-    """Every nth frame in which the person's face was found, at most `limit`, starting with the `phase`-th (modulo n)."""
+    """At most `limit` frames in which the person's face was found; each phase gives others, see `phases`."""
     crop = sample.arrays(Key.of(person, "crop"))
     present = np.flatnonzero(crop["present"])
-    step = max(1, -(-len(present) // limit))
-    wanted = present[phase % step :: step]
+    parts, step = phases(len(present), limit)
+    wanted = np.array_split(present, parts)[phase % parts][phase // parts % step :: step]
     pictures = _pictures(io.BytesIO(sample.raw(Key.of(person, "face"))), wanted.tolist())
     small, points = at_size(pictures, unpack_points(crop["landmarks"][wanted]), size)
     return Faces(small, points, wanted, shots_of(sample.clip, wanted))
+
+
+def phases(frames: int, limit: int) -> tuple[int, int]:
+    """Into how many parts a clip is cut, of which one is decoded at a time; and that each nth frame of a part is taken.
+
+    So a minute costs no more than some seconds, and after as many phases as the product of both every frame had its turn.
+    """
+    step = min(_STEP, max(1, -(-frames // limit)))
+    return max(1, -(-frames // (limit * step))), step
 
 
 def shots_of(clip: Clip, frames: np.ndarray) -> np.ndarray:
@@ -141,7 +152,7 @@ class Pairs:
         def make() -> Faces:
             return faces_of(self.builds.sample(item), person, self.config.size, limit=self.plan.frames, phase=phase)
 
-        phase = visit.epoch % max(1, -(-item.frames // self.plan.frames))
+        phase = visit.epoch % math.prod(phases(item.frames, self.plan.frames))
         return self.recent.get((visit.item, person, phase), make, lambda faces: faces.bytes)
 
     def _pair(self, faces: Faces, rng: np.random.Generator) -> Row:
