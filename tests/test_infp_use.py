@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from dyconv.arrays import load_arrays
 from dyconv.cli import build, guarded
 from dyconv.errors import ModelMissing, StoreError, UsageError
 from dyconv.infp.agent import Agent, Subject
@@ -36,6 +37,9 @@ from dyconv.media.sound import read_sound
 from dyconv.media.video import VideoWriter
 from dyconv.models import registry
 from dyconv.models.infp_motion import BATCH, InfpMotion
+from dyconv.models.slots import MotionEncoder
+from dyconv.records import Clip, Key
+from dyconv.stages.encode_motion import EncodeMotion
 from dyconv.time import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Span
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -502,3 +506,25 @@ def test_encoder_of_the_pipeline_gives_the_same_bytes_however_long_the_clip(weig
         assert encoder.encode(pictures[:shorter], landmarks[:shorter]).tobytes() == latents[:shorter].tobytes()
     assert encoder.encode(pictures[:0], landmarks[:0]).shape == (0, 512)
     assert np.abs(np.diff(latents, axis=0)).max() > 1e-3
+
+
+def test_stage_encode_motion_takes_it_by_name(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.test_motion import FRAMES as TALK
+    from tests.test_motion import make_clip, nodding
+    from tests.test_motion import run as run_stage
+
+    packaged = tmp_path / "packaged" / "infp_encoder"
+    packaged.mkdir(parents=True)
+    save_stage1(load_stage1(weights / "stage1.safetensors"), packaged / "model.safetensors", half=True, parts=("encoder",))
+    spec = registry.get("infp")
+    unpinned = replace(spec, weights=tuple(replace(weight, sha256=None) for weight in spec.weights))
+    monkeypatch.setattr("dyconv.models.catalogue.MODELS", (unpinned,))
+    monkeypatch.setattr(registry, "_PACKAGED", tmp_path / "packaged")
+    clip, store = make_clip(tmp_path, nodding(), np.ones(TALK, bool))
+    out = run_stage(clip, store, tmp_path / "scratch", EncodeMotion(encoder="infp"))
+    assert isinstance(out, Clip)
+    assert isinstance(registry.load("infp"), MotionEncoder)
+    hashed = load_stage1(weights / "stage1.safetensors").encoder_hash  # rounding to half precision makes no other space
+    assert (out.measures["motion.encoder"], out.measures["motion.hash"]) == ("infp", hashed)
+    latents = load_arrays(store.local(out.assets[Key.P0_MOTION].path))["latents"]
+    assert latents.shape == (TALK, 512) and np.abs(np.diff(latents, axis=0)).max() > 1e-3
