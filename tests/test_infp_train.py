@@ -8,20 +8,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from dyconv.errors import ShardError, StoreError, UsageError
+from dyconv.infp.config import STAGE1
 from dyconv.infp.diffusion import Share
-from dyconv.infp.stage1 import load_stage1
+from dyconv.infp.stage1 import Stage1, load_stage1, save_stage1
 from dyconv.infp.stage2 import Stage2
 from dyconv.shards import read_index
 from dyconv.store import Store
@@ -30,8 +30,10 @@ from tests.talk_build import talk_build
 from training.infp.checkpoint import checkpoints, newest, read_checkpoint
 from training.infp.job import Job, prepare, train
 from training.infp.learner import rate_at, rows_of
-from training.infp.monitor import read_log
+from training.infp.monitor import Monitor, read_log
 from training.infp.runs import TrainConfig, read_run
+from training.infp.stage2_learner import Stage2Learner
+from training.infp.talking import Talking
 from training.infp.trainer import Ended, Trainer
 from training.infp.world import World
 
@@ -173,26 +175,37 @@ def test_no_resume_begins_anew_and_more_steps_go_further(build: Path, tmp_path: 
 
 
 def test_ctrl_c_leaves_a_checkpoint(build: Path, tmp_path: Path) -> None:
-    made = job("stage2", build, tmp_path / "out", steps=100_000)
-
-    def interrupt() -> None:
-        while len(losses(tmp_path / "out")) < 2:
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    assert train(made) == 130
-    thread.join(1)
+    """Also where others decode, whom the terminal interrupts too."""
+    made = job("stage2", build, tmp_path / "out")
+    command = [
+        sys.executable,
+        "-m",
+        "training.train",
+        "stage2",
+        "--config",
+        made.config,
+        "--data",
+        str(build),
+        "--out",
+        made.out,
+    ]
+    command += ["--steps", "100000", "--log-every", "1", "--workers", "1", "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+        assert run.stderr is not None
+        told = [run.stderr.readline() for _ in range(2)]
+        os.killpg(run.pid, signal.SIGINT)
+        told += run.stderr.readlines()
+        assert run.wait(120) == 130, "".join(told)
     held = newest(tmp_path / "out")
     assert held is not None and 2 <= held["position"] < 100_000
+    assert "interrupted at step" in told[-1] and not any("Traceback" in line for line in told)
     assert not (tmp_path / "out" / "stage2.safetensors").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_one_batch_is_learnt_by_heart(stage: str, build: Path, tmp_path: Path) -> None:
-    settings = {"steps": 60, "rate": 2e-3, "judge_from": 0} if stage == "stage1" else {"steps": 80, "rate": 3e-3}
+    settings = {"steps": 40, "rate": 2e-3, "judge_from": 0} if stage == "stage1" else {"steps": 60, "rate": 3e-3}
     made = job(stage, build, tmp_path / "out", train=settings)
     trainer = prepare(made, World(), [read_index(Store(build))])
     batches: Any = trainer.source(0)
@@ -201,6 +214,24 @@ def test_one_batch_is_learnt_by_heart(stage: str, build: Path, tmp_path: Path) -
     assert Trainer(trainer.learner, lambda start: repeat(batch), tmp_path / "out").run() is Ended.DONE
     told = [row["loss"] for row in losses(tmp_path / "out")]
     assert told[-1] < 0.6 * told[0], told
+
+
+def test_stage2_is_watched_as_film(build: Path, tmp_path: Path) -> None:
+    trainer = prepare(job("stage2", build, tmp_path / "out"), World(), [read_index(Store(build))])
+    learner = trainer.learner
+    assert isinstance(learner, Stage2Learner)
+    sizes = replace(STAGE1["debug"], size=32, channels=(8, 16, 16, 16), warped=(8, 16), latent=64)
+    torch.manual_seed(0)
+    model = Stage1(sizes).eval()
+    watch = Talking((str(build),), learner.model.encoder_hash, 1, renderer=model.renderer)
+    with Monitor(tmp_path / "out", 0, 10) as monitor:
+        watch(learner, 7, monitor)
+    film = tmp_path / "out" / "samples" / "talk-00000007.mp4"
+    with av.open(str(film)) as opened:
+        assert opened.streams.video[0].frames == 60 and len(opened.streams.audio) == 1
+    save_stage1(model, tmp_path / "renderer.safetensors", parts=("renderer",))
+    with pytest.raises(UsageError, match="renders motion latents of encoder"):
+        train(job("stage2", build, tmp_path / "b", renderer=str(tmp_path / "renderer.safetensors")))
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
@@ -253,6 +284,31 @@ def test_two_processes_do_what_one_does(whole: Job, tmp_path: Path) -> None:
     assert len(two) == 6 and all(row == pytest.approx(other, rel=1e-3) for row, other in zip(two, one, strict=True))
     assert two[0] == pytest.approx(one[0], rel=1e-5)
     assert (out / "encoder.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", ["stage2"], indirect=True)
+def test_ray_train_does_what_one_process_does(whole: Job, build: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "pipelines" / "train.py"), "stage2", "--config", whole.config, "--data", str(build)]
+    command += ["--out", str(out), "--processes", "2", "--cpus", "0.5", "--log-every", "1", "--device", "cpu"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"RAY_worker_niceness": "0"}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    one, two = losses(Path(whole.out)), losses(out)
+    assert len(two) == 6 and all(row == pytest.approx(other, rel=1e-3) for row, other in zip(two, one, strict=True))
+    assert Stage2.load(out / "stage2.safetensors").config.latent == 64
+    command[command.index("--out") + 1] = str(tmp_path / "other")
+    refused = subprocess.run(
+        [*command, "--processes", "999"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert refused.returncode == 1 and "lower --processes" in refused.stderr
 
 
 def test_training_begins_from_weights(whole: Job, build: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from training.infp.trainer import Ended, Observer, Pace, Source, Trainer
 from training.infp.watching import Reenactment, Rows, Sheet, Windows
 from training.infp.world import World, join
 
-_MEASURED = 64  # rows that a measure on the way is taken of
+_MEASURED, _FITTED = 64, 128  # rows that a measure on the way is taken of, and that its probe is fitted on
 EXIT_CODES = {Ended.DONE: 0, Ended.TIME: 0, Ended.INTERRUPTED: 130}
 
 
@@ -219,7 +219,7 @@ def _observers(job: Job, run: Run, plan: DataPlan, encoder: str) -> list[Observe
     """What is seen and measured on the way, on other people where there are some."""
     every, plan = job.sample_every, replace(plan, cache_mb=max(plan.cache_mb, 1024))
     others = replace(plan, only=(), without=())
-    known = Rows(job.data, plan, _MEASURED, encoder)
+    known = Rows(job.data, plan, _FITTED, encoder)
     unknown = Rows(job.val, others, _MEASURED, encoder) if job.val else None
     if isinstance(run.model, Stage1Config):
         sheet = Sheet(unknown or Rows(job.data, plan, 8), every)

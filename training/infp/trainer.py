@@ -95,21 +95,24 @@ class Trainer:
         Raises:
             DyconvError: where the loss is not a number any more.
         """
-        main = self.learner.world.main
-        began = time.monotonic()
-        batches = self.source(self.position)
-        try:
-            with _signals(self._stop), Monitor(self.out, self.position, self.steps, quiet=not main) as monitor:
-                ended = self._loop(iter(batches), monitor, began)
-                self._checkpoint()
-                if ended is not Ended.INTERRUPTED:
-                    self._observe(monitor, last=True)
-                monitor.tell(f"{ended} at step {self.position} of {self.steps}")
-            return ended
-        finally:
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
+        with _signals(self._stop):
+            with _deaf():
+                batches = self.source(self.position)
+            try:
+                with Monitor(self.out, self.position, self.steps, quiet=not self.learner.world.main) as monitor:
+                    return self._run(iter(batches), monitor)
+            finally:
+                close = getattr(batches, "close", None)
+                if close is not None:
+                    close()
+
+    def _run(self, batches: Iterator[Any], monitor: Monitor) -> Ended:
+        ended = self._loop(batches, monitor, time.monotonic())
+        self._checkpoint()
+        if ended is not Ended.INTERRUPTED:
+            self._observe(monitor, last=True)
+        monitor.tell(f"{ended} at step {self.position} of {self.steps}")
+        return ended
 
     def _loop(self, batches: Iterator[Any], monitor: Monitor, began: float) -> Ended:
         self._restart_clock()
@@ -218,3 +221,16 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started here do not die of a Ctrl-C in their terminal: this one ends them when it has finished its step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
