@@ -210,7 +210,7 @@ def connect(*, logs: bool = False) -> bool:
     a token of its own: Ray would leave one in the user's home, and from then on `ray start` would ask every job for it.
 
     Args:
-        logs: show what workers print.
+        logs: show what workers print, and start the dashboard with a local Ray: Ray Train asks it who is alive.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -223,7 +223,7 @@ def connect(*, logs: bool = False) -> bool:
     else:
         if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        options.update(address="local", include_dashboard=False, object_store_memory=_OBJECT_STORE)
+        options.update(address="local", include_dashboard=logs, object_store_memory=_OBJECT_STORE)
     ray.init(**options)
     return True
 

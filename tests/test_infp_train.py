@@ -18,11 +18,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dyconv.errors import ShardError, StoreError, UsageError
+from dyconv.errors import ResourceError, ShardError, StoreError, UsageError
 from dyconv.infp.config import STAGE1
 from dyconv.infp.diffusion import Share
 from dyconv.infp.stage1 import Stage1, load_stage1, save_stage1
 from dyconv.infp.stage2 import Stage2
+from dyconv.ray_runner import connect
 from dyconv.shards import read_index
 from dyconv.store import Store
 from tests.conftest import ROOT
@@ -31,6 +32,7 @@ from training.infp.checkpoint import checkpoints, newest, read_checkpoint
 from training.infp.job import Job, prepare, train
 from training.infp.learner import rate_at, rows_of
 from training.infp.monitor import Monitor, read_log
+from training.infp.on_ray import train_on_ray
 from training.infp.runs import TrainConfig, read_run
 from training.infp.stage2_learner import Stage2Learner
 from training.infp.talking import Talking
@@ -288,27 +290,29 @@ def test_two_processes_do_what_one_does(whole: Job, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", ["stage2"], indirect=True)
-def test_ray_train_does_what_one_process_does(whole: Job, build: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    command = [sys.executable, str(ROOT / "pipelines" / "train.py"), "stage2", "--config", whole.config, "--data", str(build)]
-    command += ["--out", str(out), "--processes", "2", "--cpus", "0.5", "--log-every", "1", "--device", "cpu"]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"RAY_worker_niceness": "0"}
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    one, two = losses(Path(whole.out)), losses(out)
-    assert len(two) == 6 and all(row == pytest.approx(other, rel=1e-3) for row, other in zip(two, one, strict=True))
-    assert Stage2.load(out / "stage2.safetensors").config.latent == 64
-    command[command.index("--out") + 1] = str(tmp_path / "other")
-    refused = subprocess.run(
-        [*command, "--processes", "999"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
+def test_ray_train_does_what_one_process_does(whole: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    asked = replace(whole, out=str(tmp_path / "out"))
+    connect(logs=True)
+    try:
+        assert train_on_ray(asked, 2, 0.5) == 0
+        with pytest.raises(UsageError, match=r"train\.seed 5, not 0"):
+            train_on_ray(replace(asked, seed=5), 2, 0.5)
+        with pytest.raises(ResourceError, match="lower --processes"):
+            train_on_ray(asked, 999)
+    finally:
+        ray.shutdown()
+    for kind in ("train", "val"):
+        one, two = (losses(Path(made.out), kind) for made in (whole, asked))
+        assert len(one) == len(two) and all(row == pytest.approx(other, rel=1e-3) for row, other in zip(two, one, strict=True))
+    assert Stage2.load(tmp_path / "out" / "stage2.safetensors").config.latent == 64
+    command = [sys.executable, str(ROOT / "pipelines" / "train.py"), "--help"]
+    assert (
+        "--processes" in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=True).stdout
     )
-    assert refused.returncode == 1 and "lower --processes" in refused.stderr
 
 
 def test_training_begins_from_weights(whole: Job, build: Path, tmp_path: Path) -> None:
