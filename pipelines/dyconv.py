@@ -45,7 +45,7 @@ RECIPE = Recipe(
         Clips(min_clip_s=3.0, max_clip_s=60.0, people_seen=(2,), min_face_px=400.0, min_coverage=0.9),
         Separate(separator="target_tasnet", max_bleed_db=-20.0, max_overlap_share=0.2),
         Crop(size=512, margin=1.5),
-        EncodeMotion(encoder="mesh"),
+        EncodeMotion(encoder="infp"),
     ),
     pack=(
         *(Key.MIX, Key.SPEECH),

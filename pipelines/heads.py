@@ -44,7 +44,7 @@ RECIPE = Recipe(
         Clips(min_clip_s=1.0, max_clip_s=60.0, people_seen=(1,), min_face_px=64.0, min_heard=0),
         Separate(separator="target_tasnet"),
         Crop(size=512, margin=1.5),
-        EncodeMotion(encoder="mesh"),
+        EncodeMotion(encoder="infp"),
     ),
     pack=(
         *(Key.MIX, Key.SPEECH),

@@ -199,7 +199,7 @@ def nodding(frames: int = FRAMES) -> np.ndarray:
 
 
 def run(clip: Clip, store: Store, scratch: Path, stage: EncodeMotion | None = None) -> Clip | Drop:
-    stage = stage or EncodeMotion()
+    stage = stage or EncodeMotion(encoder="mesh")
     stage.setup()
     scratch.mkdir(exist_ok=True)
     files = Files(store, "out", scratch)
@@ -239,7 +239,7 @@ def test_unstable_faces_are_dropped(tmp_path: Path) -> None:
     rows = np.repeat(latents(), FRAMES, 0)
     rows[:, NAMES.index("head_yaw")] = np.random.default_rng(1).normal(0, 0.1, FRAMES)
     clip, store = make_clip(tmp_path / "shaking", MESH.pose(rows, 64), everywhere)
-    assert "jitter" in drop_of(run(clip, store, tmp_path / "s", EncodeMotion(jump_deg=90)))
+    assert "jitter" in drop_of(run(clip, store, tmp_path / "s", EncodeMotion(encoder="mesh", jump_deg=90)))
     points = nodding()
     points[20:] = MESH.pose(latents(head_yaw=0.7), 64)
     clip, store = make_clip(tmp_path / "jumping", points, everywhere)

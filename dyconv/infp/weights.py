@@ -11,7 +11,12 @@ from dyconv.models.registry import Weight, weight_path
 from dyconv.store import sha256_of
 
 _ORIGIN = "trained here: python -m training.train"
-ENCODER = Weight(path="infp_encoder/model.safetensors", sha256=None, origin=_ORIGIN, packaged=True)
+ENCODER = Weight(
+    path="infp_encoder/model.safetensors",
+    sha256="0453bf6d5e5cd7230c3651c18fe35d3ad1d2c9ec31b001ec6d0d1e0b68459e27",
+    origin=_ORIGIN,
+    packaged=True,
+)
 RENDERER = Weight(path="infp_renderer/model.safetensors", sha256=None, origin=_ORIGIN, packaged=True)
 STAGE2 = Weight(path="infp_stage2/model.safetensors", sha256=None, origin=_ORIGIN, packaged=True)
 _MAKE = "train them: python -m training.train stage1|stage2 --config tiny --data ... --out ..., then give --weights FOLDER"

@@ -275,7 +275,6 @@ MODELS: tuple[ModelSpec, ...] = (
         factory="dyconv.models.mesh_motion:MeshMotion",
         licence="Apache-2.0",
         about="head pose, gaze, 21 expressions and 33 shape numbers from the face mesh; a hand-made basis, no training data",
-        default=True,
     ),
     ModelSpec(
         name="infp",
@@ -284,5 +283,6 @@ MODELS: tuple[ModelSpec, ...] = (
         licence="non-commercial research only",
         about="the motion encoder of INFP Stage 1, trained here: 512 numbers that the renderer and Stage 2 know",
         weights=(ENCODER,),
+        default=True,
     ),
 )

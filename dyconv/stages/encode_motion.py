@@ -43,7 +43,7 @@ class EncodeMotion(Stage):
 
     _encoder: ClassVar[MotionEncoder]  # set on the instance by setup
 
-    encoder: str = "mesh"
+    encoder: str = "infp"
     max_absent_share: float = 0.2
     max_jitter_deg: float = 3.0
     jump_deg: float = 15.0
