@@ -128,22 +128,22 @@ def test_ranks_and_workers_share_a_batch(world: int, each: int, workers: int, la
 @pytest.mark.parametrize("augment", [False, True])
 def test_the_same_rows_from_anywhere(build: str, make: Any, augment: bool) -> None:
     plan = dataclasses.replace(PLAN, augment=augment)
-    whole = some(make(build, plan), 6)
-    assert same(whole, some(make(build, plan), 6))
-    later = make(build, plan, 4)
-    assert later.position == 4
-    assert same(whole[4:], some(later, 2)) and later.position == 6
-    parts = [some(make(build, dataclasses.replace(plan, rank=rank, world_size=4)), 6) for rank in range(4)]
+    whole = some(make(build, plan), 4)
+    assert same(whole, some(make(build, plan), 4))
+    later = make(build, plan, 2)
+    assert later.position == 2
+    assert same(whole[2:], some(later, 2)) and later.position == 4
+    parts = [some(make(build, dataclasses.replace(plan, rank=rank, world_size=4)), 4) for rank in range(4)]
     joined = [[torch.cat(columns) for columns in zip(*ranks, strict=True)] for ranks in zip(*parts, strict=True)]
     assert same(whole, joined)
-    other = some(make(build, dataclasses.replace(plan, seed=4)), 6)
+    other = some(make(build, dataclasses.replace(plan, seed=4)), 4)
     assert not same(whole, other)
-    assert len({float(batch[0].sum()) for batch in whole}) == 6
+    assert len({float(batch[0].sum()) for batch in whole}) == 4
 
 
 def test_workers_make_the_same_rows_and_say_how_fast(build: str) -> None:
     whole = some(stage1(build), 4)
-    batches = stage1(build, dataclasses.replace(PLAN, workers=3), 1)
+    batches = stage1(build, dataclasses.replace(PLAN, workers=2), 1)
     found = [list(next(batches)) for _ in range(3)]
     assert batches.rate > 0 and 0 < batches.waited <= 1
     batches.close()
@@ -199,12 +199,12 @@ def test_long_clips_are_taken_part_by_part(build: str) -> None:
 
 def test_a_small_set_is_decoded_once_and_memory_is_bounded(build: str) -> None:
     batches = stage1(build)
-    some(batches, 30)
+    some(batches, 15)
     make: Any = batches.make
     clips = len(ONE_SIDED) + 2 * len(TALKS)
     assert len(make.recent) <= 2 * clips  # both phases of the longest
     small = stage1(build, dataclasses.replace(PLAN, frames=20, cache_mb=5))
-    for _ in range(30):
+    for _ in range(15):
         next(small)
         held: Any = small.make
         assert held.recent.bytes <= 5 * 2**20
@@ -295,7 +295,9 @@ def test_frames_of_a_pair_are_changed_alike() -> None:
     for seed in range(12):
         seen, there = changed(*twice, np.random.default_rng(seed))
         assert np.array_equal(seen[0], seen[1]) and np.array_equal(there[0], there[1])
-        kinds.add((there[0, 33, 0] > there[0, 263, 0], there[0, 1, 2] != points[0, 1, 2]))
+        kinds.add(
+            (bool(centre_of(seen[0], 0)[0] > centre_of(seen[0], 2)[0]), bool(np.ptp(there[0, :, 2]) != np.ptp(points[0, :, 2])))
+        )
     assert len(kinds) == 4  # mirrored or not, moved or not
     colours = {tuple(coloured(pictures, np.random.default_rng(seed))[0, 0, 0]) for seed in range(9)}
     assert len(colours) > 5
@@ -375,13 +377,15 @@ def test_clips_shorter_than_a_window(build: str) -> None:
     lengths = set()
     for row in windows(batches, 12):
         clip = int(row["motion"][row["mask"]][0, 0])
-        assert row["mask"].sum() <= min(frames_of(clip), 50) and not row["motion"][~row["mask"]].any()
+        assert row["mask"].sum() <= (50 if frames_of(clip) == 90 else frames_of(clip)) and not row["motion"][~row["mask"]].any()
         lengths.add(int(row["mask"].sum()))
     assert {40, 64} <= lengths
 
 
 def test_changed_voices_keep_their_time(build: str) -> None:
-    plain, other = (windows(stage2(build, dataclasses.replace(PLAN, augment=on, invent=1.0)), 20) for on in (False, True))
+    plain, other = (
+        windows(stage2(build, dataclasses.replace(PLAN, lanes=1, augment=on, invent=1.0)), 12) for on in (False, True)
+    )
     invented, gains = 0, set()
     for before, after in zip(plain, other, strict=True):
         assert all(np.array_equal(before[name], after[name]) for name in ("motion", "mask", "previous", "style"))
@@ -396,7 +400,7 @@ def test_changed_voices_keep_their_time(build: str) -> None:
         elif after["partner"].any():
             invented += 1
             assert not (after["partner"] * before["own"]).any()
-    assert invented > 5 and len(gains) > 20
+    assert invented > 12 and len(gains) > 20
 
 
 def test_invented_words_fill_pauses_only() -> None:

@@ -172,8 +172,8 @@ class Windows:
     def _strangers(self, lane: Lane, number: int, item: int) -> list[np.ndarray]:
         """Voices of the other clips that the lane has open."""
         others = sorted({visit.item for visit in lane.open_at(number)} - {item})
-        talks = [self._talk(other) for other in others]
-        return [voice for talk in talks for _, voice in sorted(talk.voices.items())]
+        spoken = [(self._talk(other).voices, person) for other in others for person in self.items[other].heard]
+        return [voices[person] for voices, person in spoken if person in voices]
 
 
 def place(present: np.ndarray, shots: np.ndarray, size: int, rng: np.random.Generator) -> tuple[int, int, int]:
