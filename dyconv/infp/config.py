@@ -1,7 +1,7 @@
 """Sizes of the two stages.
 
-`debug` runs anywhere in seconds; `tiny128` is what the packaged weights are, as much as processors alone learn in an hour; `tiny`
-is the same idea at 256 pixels, for a GPU; `base` is the paper's scale.
+`debug` runs anywhere in seconds; `tiny128` is what the packaged weights are, as much as two CPU cores learn in an hour;
+`tiny` is the same idea at 256 pixels, for a GPU; `base` is the paper's scale.
 
 A config is stored beside the weights it belongs to; `Stage1Config.from_json` and `Stage2Config.from_json` refuse names they
 do not know, so that weights of another version are not half read.

@@ -26,7 +26,7 @@ class Device(StrEnum):
 StageArg = Annotated[Stage, typer.Argument(help="stage1: encoder and renderer; stage2: motion from two voices")]
 Data = Annotated[list[str], typer.Option(help="build to learn from (the folder or URI that holds shards/); may be given again")]
 Out = Annotated[Path, typer.Option(help="folder of the training; made if missing, gone on with if it holds a checkpoint")]
-Config = Annotated[str, typer.Option(help="debug, tiny, base, or a JSON file (see docs/training.md)")]
+Config = Annotated[str, typer.Option(help="debug, tiny128, tiny, base, or a JSON file (see docs/training.md)")]
 Val = Annotated[list[str] | None, typer.Option(help="build of other people to be measured on; may be given again")]
 Steps = Annotated[int | None, typer.Option(min=1, help="of the whole training, in place of the config's")]
 Minutes = Annotated[float | None, typer.Option(min=0.0, help="after which to stop, with a checkpoint and weights")]

@@ -73,6 +73,8 @@ class Stage1Train(TrainConfig):
     """
     Attributes:
         weights: of the terms of the loss.
+        footing: steps at the start in which the encoder alone learns, from its auxiliary heads: they cost a sixth of a whole
+            step, and a latent that tells something is what the renderer begins to learn from.
         judge_from: step from which on the adversary takes part; 0: never.
         judge_rate: its rate of learning.
         r1, r1_every: weight of its gradient penalty, and steps from one to the next.
@@ -81,6 +83,7 @@ class Stage1Train(TrainConfig):
     """
 
     weights: Weights = field(default_factory=Weights)
+    footing: int = 0
     judge_from: int = 0
     judge_rate: float = 2e-4
     r1: float = 1.0
@@ -107,7 +110,18 @@ class Stage2Train(TrainConfig):
 
 _TRAINS: dict[str, dict[str, TrainConfig]] = {
     "stage1": {
-        "debug": Stage1Train(batch=8, steps=60, rate=1e-3, warmup=5, ema=0.99, judge_from=45),
+        "debug": Stage1Train(batch=8, steps=60, rate=1e-3, warmup=5, ema=0.99, judge_from=45, footing=2),
+        "tiny128": Stage1Train(
+            batch=12,
+            steps=8_000,
+            rate=3e-4,
+            warmup=100,
+            cooldown=3_000,
+            precision="bf16",
+            clip=5.0,
+            footing=800,
+            weights=Weights(region=2.0, heads=1.0),
+        ),
         "tiny": Stage1Train(batch=16, steps=60_000, warmup=200, cooldown=6_000, precision="bf16", judge_from=30_000, clip=5.0),
         "base": Stage1Train(
             batch=64, steps=200_000, warmup=1_000, cooldown=20_000, precision="bf16", judge_from=50_000, clip=5.0, ema=0.9995
@@ -115,6 +129,9 @@ _TRAINS: dict[str, dict[str, TrainConfig]] = {
     },
     "stage2": {
         "debug": Stage2Train(batch=8, steps=120, rate=2e-3, warmup=10, ema=0.99),
+        "tiny128": Stage2Train(
+            batch=16, steps=6_000, rate=4e-4, warmup=150, cooldown=2_000, ema=0.998, curriculum=Curriculum(1_000, 1_000)
+        ),
         "tiny": Stage2Train(
             batch=32, steps=40_000, rate=3e-4, warmup=200, cooldown=4_000, precision="bf16", curriculum=Curriculum(8_000, 8_000)
         ),
@@ -173,8 +190,8 @@ def read_run(stage: str, config: str, **changes: Any) -> Run:
     """The run of a preset's name or of a JSON file.
 
     Args:
-        config: "debug", "tiny", "base", or the path of a file {"preset": ..., "model": {...}, "train": {...}}, which says what
-            is different from the preset it names.
+        config: "debug", "tiny128", "tiny", "base", or the path of a file {"preset": ..., "model": {...}, "train": {...}}, which
+            says what is different from the preset it names.
         changes: fields of the training to replace; None leaves one as it is.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Stage 1 as it learns: encoder and renderer, auxiliary heads that fade, an adversary that comes later."""
+"""Stage 1 as it learns: the encoder gets a footing, then encoder and renderer, auxiliary heads that fade, a later adversary."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dyconv.errors import UsageError
 from dyconv.infp.config import Stage1Config
+from dyconv.infp.motion import MotionEncoder
 from dyconv.infp.stage1 import Stage1, load_stage1, save_stage1
 from training.infp.adversary import PatchDiscriminator, detecting, r1
 from training.infp.learner import Learner, check_sizes, on, rate_at
@@ -31,6 +32,18 @@ class _Lesson(nn.Module):
     def forward(self, batch: Batch, position: int, counts: Counts | None) -> tuple[dict[str, Tensor], Tensor]:
         terms, made = self.objective(self.model, batch, position, counts)
         return terms, made.picture
+
+
+class _Footing(nn.Module):
+    """The encoder by itself, and what its latents tell."""
+
+    def __init__(self, encoder: MotionEncoder, heads: AuxiliaryHeads, weight: float) -> None:
+        super().__init__()
+        self.encoder, self.heads, self.weight = encoder, heads, weight
+
+    def forward(self, batch: Batch, position: int, counts: Counts | None) -> tuple[dict[str, Tensor], Tensor]:
+        """Like `_Lesson`, with the driver in the place of the frames that are not made yet."""
+        return {"heads": self.weight * self.heads.loss(self.encoder(batch.driver_mask), batch.targets)}, batch.driver
 
 
 class _Judging(nn.Module):
@@ -63,7 +76,7 @@ class Stage1Learner(Learner):
         if compiled:
             self.model.compile()
         self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), run.train.judge_rate, betas=(0.0, 0.99))
-        self._phase: tuple[bool, bool] | None = None
+        self._phase: tuple[bool, bool, bool] | None = None
         self._lesson: nn.Module = nn.Identity()
         self._judging: nn.Module = nn.Identity()
 
@@ -108,11 +121,15 @@ class Stage1Learner(Learner):
         Returns:
             Whether the adversary does.
         """
-        judged = 0 < self.train.judge_from <= position
+        footing = position < self.train.footing and bool(self.train.weights.heads)
+        judged = 0 < self.train.judge_from <= position and not footing
         headed = bool(self.train.weights.heads) and decaying(position, self.train.weights.heads_until) > 0
-        if (headed, judged) == self._phase:
+        if (footing, headed, judged) == self._phase:
             return judged
-        self._phase = (headed, judged)
+        self._phase = (footing, headed, judged)
+        if footing:
+            self._lesson = self.world.wrapped(_Footing(self.model.encoder, self.heads, self.train.weights.heads))
+            return False
         objective = Objective(
             self.train.weights,
             heads=self.heads if headed else None,
