@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 from dyconv.arrays import load_arrays
 from dyconv.cli import build, guarded
 from dyconv.errors import ModelMissing, StoreError, UsageError
-from dyconv.infp.agent import Agent, Subject
+from dyconv.infp import Agent
+from dyconv.infp.agent import Subject
 from dyconv.infp.config import STAGE1, STAGE2
 from dyconv.infp.film import SOUND_PER_FRAME, Film
 from dyconv.infp.mark import SOURCE_TYPE, read_mark
@@ -414,6 +415,7 @@ def test_live_is_offline_to_the_bit(agent: Agent, subject: Subject) -> None:
         (["animate", "--portrait", "{media}/face.png", "--driver", "{media}/face.png"], 2, "is no video"),
         (["animate", "--portrait", "{media}/own.wav", "--driver", "{media}/driver.mp4"], 2, "not a readable picture"),
         (["animate", "--portrait", "{media}/face.png", "--driver", "{media}/driver.mp4", "--out", "x.avi"], 2, "end in .mp4"),
+        (["animate", "--portrait", "{media}/face.png", "--driver", "{media}/driver.mp4", "--device", "abacus"], 2, "abacus"),
         (["talk", "--portrait", "{media}/face.png"], 2, "neither --own nor --partner"),
         (["talk", "--portrait", "{media}/face.png", "--own", "{media}/silent.mp4"], 2, "expected sound in "),
         (["talk", "--portrait", "{media}/face.png", "--own", "{media}/own.wav", "--chunk", "26"], 2, "chunk of 1 to 25"),

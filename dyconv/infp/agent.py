@@ -1,5 +1,7 @@
 """An agent: one portrait that talks and listens, or moves as a driver does.
 
+    from dyconv.infp import Agent
+
     agent = Agent.load()
     face = agent.portrait("face.jpg")
     for frame in agent.talk(face, own, partner):   # mono 16 kHz; frames are uint8 RGB [S, S, 3] at 25 fps
@@ -93,12 +95,13 @@ class Agent:
 
         Raises:
             ModelMissing: where weights are not there or damaged; the hint says what makes them.
-            UsageError: where they do not belong together.
+            UsageError: where they do not belong together, or there is no such device.
         """
+        device = _device(device)
         files = reference() if weights is None else weights if isinstance(weights, WeightFiles) else in_folder(Path(weights))
         stage1 = load_stage1(files.encoder, files.renderer)
         stage2 = None if files.stage2 is None else Stage2.load(files.stage2, encoder_hash=stage1.encoder_hash)
-        return cls(stage1, stage2, device=device or ("cuda" if torch.cuda.is_available() else "cpu"), batch=batch)
+        return cls(stage1, stage2, device=device, batch=batch)
 
     @property
     def size(self) -> int:
@@ -299,6 +302,21 @@ class Live:
 
     def _frames(self, latents: Tensor) -> Iterator[np.ndarray]:
         return self._agent.render(self._subject, latents.split(self.chunk))
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    """
+    Raises:
+        UsageError: where there is no such device.
+    """
+    cuda = torch.cuda.is_available()
+    try:
+        device = torch.device(name or ("cuda" if cuda else "cpu"))
+    except RuntimeError as error:
+        raise UsageError(f"expected a device such as cpu or cuda, found {name!r}", hint="leave --device out") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not cuda):
+        raise UsageError(f"expected a device of this machine, found {name}: there is none", hint="use cpu")
+    return device
 
 
 def _pieces(

@@ -47,7 +47,10 @@ class Film:
         self._channels = channels
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         options = {"fflags": "+bitexact", "movflags": "+faststart"}
-        self._container = av.open(str(self._part), "w", format="mp4", options=options)
+        try:
+            self._container = av.open(str(self._part), "w", format="mp4", options=options)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}", hint="give another --out") from error
         self._container.metadata["comment"] = COMMENT
         self._video: Any = self._container.add_stream("libx264", rate=FPS)
         self._video.width = self._video.height = side
