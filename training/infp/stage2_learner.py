@@ -45,7 +45,8 @@ class Stage2Learner(Learner):
         assert isinstance(run.model, Stage2Config)
         self.begin(model)
         if compiled:
-            self.model.compile()
+            for part in (self.model.denoiser, self.model.guider, self.model.style):
+                part.compile()
         self._lesson = world.wrapped(_Lesson(self.model))
 
     def terms(self, batch: Window, position: int) -> dict[str, Tensor]:
