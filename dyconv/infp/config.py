@@ -136,7 +136,7 @@ STAGE1 = {
 }
 STAGE2 = {
     "debug": Stage2Config(width=64, bank=8),
-    "tiny128": Stage2Config(width=128, blocks=4, bank=64),
+    "tiny128": Stage2Config(width=128, blocks=4, bank=64, drop_motion=0.25),
     "tiny": Stage2Config(width=192, blocks=4, bank=64),
     "base": Stage2Config(width=512, blocks=4, heads=8, bank=64),
 }

@@ -17,8 +17,18 @@ ENCODER = Weight(
     origin=_ORIGIN,
     packaged=True,
 )
-RENDERER = Weight(path="infp_renderer/model.safetensors", sha256=None, origin=_ORIGIN, packaged=True)
-STAGE2 = Weight(path="infp_stage2/model.safetensors", sha256=None, origin=_ORIGIN, packaged=True)
+RENDERER = Weight(
+    path="infp_renderer/model.safetensors",
+    sha256="e9682ca9a3b0ff9acd0d3d1ef4d51621079093472aef61fb2fc8af9ab2a76d0b",
+    origin=_ORIGIN,
+    packaged=True,
+)
+STAGE2 = Weight(
+    path="infp_stage2/model.safetensors",
+    sha256="eccffcf79b0ff70d98ff7c72bf0cc0a0bee8b9d7f6b16c93d1df2b38c20f1931",
+    origin=_ORIGIN,
+    packaged=True,
+)
 _MAKE = "train them: python -m training.train stage1|stage2 --config tiny --data ... --out ..., then give --weights FOLDER"
 
 
