@@ -465,11 +465,11 @@ def test_files_that_are_no_such_weights_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(ModelMissing, match="something else"):
         Stage2.load(path)
-    header = {"format": "dyconv.infp.stage2", "config": json.dumps(CONFIG.to_json())}
-    save_file({"a": torch.zeros(1)}, path, header)
+    header = {"format": "dyconv.infp.stage2", "config": CONFIG.to_json()}
+    save_file({"a": torch.zeros(1)}, path, {"dyconv": json.dumps(header)})
     with pytest.raises(ModelMissing, match="weights of its own config"):
         Stage2.load(path)
-    save_file({"a": torch.zeros(1)}, path, header | {"config": json.dumps(CONFIG.to_json() | {"wings": 2})})
+    save_file({"a": torch.zeros(1)}, path, {"dyconv": json.dumps(header | {"config": CONFIG.to_json() | {"wings": 2}})})
     with pytest.raises(UsageError, match="wings"):
         Stage2.load(path)
 

@@ -22,6 +22,7 @@ from dyconv.infp.config import Stage2Config
 from dyconv.infp.denoiser import Denoiser
 from dyconv.infp.diffusion import Diffusion, Loss, Predict, Share
 from dyconv.infp.guider import MotionGuider, StyleEncoder
+from dyconv.records import dump
 from dyconv.store import write_atomic
 from dyconv.time import SAMPLES_PER_FRAME
 
@@ -214,8 +215,9 @@ class Stage2(nn.Module):
             name: (value.half() if half and value.ndim > 1 and not name.startswith("codes.") else value).contiguous().cpu()
             for name, value in self.state_dict().items()
         }
-        header = {"format": _FORMAT, "config": json.dumps(self.config.to_json()), "encoder": self.encoder_hash}
-        write_atomic(Path(path), save(tensors, metadata=header))
+        header = {"format": _FORMAT, "config": self.config.to_json(), "encoder": self.encoder_hash}
+        # One entry: safetensors writes several in any order, and the same model shall give the same bytes.
+        write_atomic(Path(path), save(tensors, metadata={"dyconv": dump(header).decode()}))
 
     @classmethod
     def load(cls, path: str | Path, *, encoder_hash: str | None = None) -> Stage2:
@@ -236,7 +238,7 @@ class Stage2(nn.Module):
                 f"but encoder {encoder_hash[:8]} is in use",
                 hint="use the Stage-1 weights it was trained with, or train Stage 2 on latents of this encoder",
             )
-        model = cls(Stage2Config.from_json(json.loads(header["config"])), encoder_hash=made_for)
+        model = cls(Stage2Config.from_json(header["config"]), encoder_hash=made_for)
         try:
             model.load_state_dict({name: value.float() for name, value in tensors.items()})
         except RuntimeError as error:
@@ -247,14 +249,14 @@ class Stage2(nn.Module):
 _TRAIN = "make it with: python -m training.train stage2"
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != _FORMAT or "config" not in header:
+            header = json.loads((file.metadata() or {}).get("dyconv", "{}"))
+            if not isinstance(header, dict) or header.get("format") != _FORMAT or "config" not in header:
                 raise ModelMissing(f"{path} holds something else than INFP Stage 2", hint=_TRAIN)
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelMissing(f"{path} is no readable safetensors file: {error}", hint=_TRAIN) from error

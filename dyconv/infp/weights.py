@@ -25,7 +25,7 @@ RENDERER = Weight(
 )
 STAGE2 = Weight(
     path="infp_stage2/model.safetensors",
-    sha256="eccffcf79b0ff70d98ff7c72bf0cc0a0bee8b9d7f6b16c93d1df2b38c20f1931",
+    sha256="b56c2f8d8b40b80fc1d4742413cc31e57fcbd1de63e30a5d7d63a18fb518e426",
     origin=_ORIGIN,
     packaged=True,
 )
@@ -86,11 +86,10 @@ def _parts(path: Path) -> tuple[str, ...]:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-        if header.get("format") == "dyconv.infp.stage2":
+            told = json.loads((file.metadata() or {}).get("dyconv", "{}"))
+        form = told.get("format") if isinstance(told, dict) else None
+        if form == "dyconv.infp.stage2":
             return ("stage2",)
-        told = json.loads(header.get("dyconv", "{}"))
-        known = isinstance(told, dict) and told.get("format") == "dyconv.infp.stage1"
-        return tuple(part for part in ("encoder", "renderer") if known and part in told.get("parts", ()))
+        return tuple(part for part in ("encoder", "renderer") if form == "dyconv.infp.stage1" and part in told.get("parts", ()))
     except (SafetensorError, OSError, ValueError, TypeError):
         return ()
