@@ -122,9 +122,19 @@ _TRAINS: dict[str, dict[str, TrainConfig]] = {
             footing=800,
             weights=Weights(region=2.0, heads=1.0),
         ),
-        "tiny": Stage1Train(batch=16, steps=60_000, warmup=200, cooldown=6_000, precision="bf16", judge_from=30_000, clip=5.0),
+        "tiny": Stage1Train(
+            batch=16, steps=60_000, warmup=200, cooldown=6_000, precision="bf16", judge_from=30_000, clip=5.0, footing=2_000
+        ),
         "base": Stage1Train(
-            batch=64, steps=200_000, warmup=1_000, cooldown=20_000, precision="bf16", judge_from=50_000, clip=5.0, ema=0.9995
+            batch=64,
+            steps=200_000,
+            warmup=1_000,
+            cooldown=20_000,
+            precision="bf16",
+            judge_from=50_000,
+            clip=5.0,
+            ema=0.9995,
+            footing=5_000,
         ),
     },
     "stage2": {
