@@ -133,6 +133,8 @@ def run_of(job: Job, indexes: Sequence[Index]) -> tuple[Run, str]:
         "seed": job.seed,
         "only": job.only or None,
         "without": job.without or None,
+        # Weights to begin with have their footing: an encoder that went on alone would leave its renderer behind.
+        "footing": 0 if job.init and job.stage == "stage1" else None,
     }
     run = read_run(job.stage, job.config, **changes)
     if not isinstance(run.model, Stage2Config):
