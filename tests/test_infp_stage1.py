@@ -20,7 +20,7 @@ from dyconv.models.mesh_motion import MeshMotion
 from training.infp.adversary import PatchDiscriminator, adversarial, detecting, feature_matching, r1
 from training.infp.losses import decaying, l1, landmark_flow, region_l1, ssim_loss
 from training.infp.perceptual import Perceptual
-from training.infp.probes import TARGETS, AuxiliaryHeads, probe_r2, targets_of
+from training.infp.probes import TARGETS, AuxiliaryHeads, Probe, targets_of
 from training.infp.stage1_objective import Batch, Objective, Weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -336,5 +336,5 @@ def test_targets_and_probe() -> None:
     assert targets[:, 0] == pytest.approx(yaws, abs=0.02)
     assert targets[:, TARGETS.index("mouth_open")] == pytest.approx(opens, abs=0.01)
     latents = np.stack([yaws, rng.standard_normal(80)], axis=1)
-    r2 = probe_r2(latents[:60], targets[:60], latents[60:], targets[60:])
+    r2 = Probe(latents[:60], targets[:60]).r2(latents[60:], targets[60:])
     assert r2["head_yaw"] > 0.95 and r2["mouth_open"] < 0.2

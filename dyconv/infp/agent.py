@@ -28,7 +28,7 @@ from dyconv.infp.driver import Driver, read_driver
 from dyconv.infp.mask import masked
 from dyconv.infp.portraits import FaceCrop, FaceModels, find_portrait
 from dyconv.infp.render import Portrait
-from dyconv.infp.stage1 import Stage1, encode_frames, load_stage1
+from dyconv.infp.stage1 import Stage1, encoded, load_stage1
 from dyconv.infp.stage2 import Guidance, Stage2
 from dyconv.infp.stream import Stream
 from dyconv.infp.weights import WeightFiles, in_folder, reference
@@ -151,20 +151,8 @@ class Agent:
 
     def encode(self, frames: Iterable[np.ndarray], landmarks: np.ndarray) -> Iterator[Tensor]:
         """Latents float32 [k, latent] of face crops uint8 [S, S, 3] with landmarks [T, 478, 3] in their pixels, in batches."""
-        waiting: list[np.ndarray] = []
-        done = 0
-        for frame in frames:
-            waiting.append(frame)
-            if len(waiting) == _ENCODED:
-                yield self._encoded(waiting, landmarks[done : done + len(waiting)])
-                done += len(waiting)
-                waiting = []
-        if waiting:
-            yield self._encoded(waiting, landmarks[done : done + len(waiting)])
-
-    def _encoded(self, frames: list[np.ndarray], landmarks: np.ndarray) -> Tensor:
-        encoder = self.stage1.encoder
-        return torch.from_numpy(encode_frames(encoder, self.size, frames, landmarks, batch=_ENCODED)).to(self.device)
+        for latents in encoded(self.stage1.encoder, self.size, frames, landmarks, batch=_ENCODED):
+            yield torch.from_numpy(latents).to(self.device)
 
     def render(self, subject: Subject, latents: Tensor | Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Frames uint8 RGB [S, S, 3] of motion latents [T, latent], or of pieces of them."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,34 +72,25 @@ def encoder_hash(encoder: MotionEncoder, config: Stage1Config) -> str:
     return digest.hexdigest()
 
 
-@torch.inference_mode()
 def encode_frames(
     encoder: MotionEncoder, size: int, images: Iterable[np.ndarray], landmarks: np.ndarray, *, batch: int = 32
 ) -> np.ndarray:
-    """Latents float32 [T, latent] of face pictures uint8 [T, H, H, 3] and landmarks [T, 478, 3] in their pixels.
+    """Latents float32 [T, latent] of face pictures uint8 [T, H, H, 3] and landmarks [T, 478, 3] in their pixels."""
+    parts = list(encoded(encoder, size, images, landmarks, batch=batch))
+    return np.concatenate(parts) if parts else np.zeros((0, encoder.basis.shape[0]), np.float32)
 
-    Pictures are taken `batch` at a time, so that memory does not grow with their number.
-    """
-    device = encoder.basis.device
-    out: list[np.ndarray] = []
-    waiting: list[np.ndarray] = []
-    done = 0
 
-    def flush() -> None:
-        nonlocal done
+def encoded(
+    encoder: MotionEncoder, size: int, images: Iterable[np.ndarray], landmarks: np.ndarray, *, batch: int = 32
+) -> Iterator[np.ndarray]:
+    """Like `encode_frames`, in parts [k, latent]: pictures are taken `batch` at a time, so that memory does not grow."""
+    device, rest, done = encoder.basis.device, iter(images), 0
+    while waiting := list(islice(rest, batch)):
         pictures, points = at_size(waiting, landmarks[done : done + len(waiting)], size)
-        latents = encoder(to_unit(torch.from_numpy(masked(pictures, points))).to(device))
-        out.append(latents.cpu().numpy())
+        with torch.inference_mode():
+            latents = encoder(to_unit(torch.from_numpy(masked(pictures, points))).to(device))
+        yield latents.cpu().numpy()
         done += len(waiting)
-        waiting.clear()
-
-    for image in images:
-        waiting.append(image)
-        if len(waiting) == batch:
-            flush()
-    if waiting:
-        flush()
-    return np.concatenate(out) if out else np.zeros((0, encoder.basis.shape[0]), np.float32)
 
 
 def save_stage1(model: Stage1, path: str | Path, *, half: bool = False, parts: Sequence[str] = _PARTS) -> None:

@@ -61,10 +61,8 @@ def measure_stage1(model: Stage1, train: str, held_out: str, *, every: int = 5) 
         ours, still = _reenacted(model, seen)
         made, static = made + ours, static + still
     told, wanted = np.concatenate(latents), np.concatenate(targets)
-    within = [value - value.mean(axis=0) for value in latents], [value - value.mean(axis=0) for value in targets]
-    shift = probe(np.zeros_like(told[:1]))  # of the line, so that what is centred stays centred
-    centred = np.concatenate(within[1])
-    residual = centred - (probe(np.concatenate(within[0])) - shift)
+    centred = np.concatenate([value - value.mean(axis=0) for value in targets])
+    residual = centred - np.concatenate([guess - guess.mean(axis=0) for guess in map(probe, latents)])
     r2_within = 1 - (residual**2).sum(axis=0) / np.maximum((centred**2).sum(axis=0), 1e-12)
     r2 = probe.r2(told, wanted)
     return {

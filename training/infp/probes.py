@@ -90,8 +90,3 @@ class Probe:
         residual = targets - self(latents)
         spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
         return dict(zip(TARGETS, (1 - (residual**2).sum(axis=0) / np.maximum(spread, 1e-12)).tolist(), strict=True))
-
-
-def probe_r2(latents: np.ndarray, targets: np.ndarray, unseen: np.ndarray, unseen_targets: np.ndarray) -> dict[str, float]:
-    """R^2, on other people, of a `Probe` of some."""
-    return Probe(latents, targets).r2(unseen, unseen_targets)
