@@ -1,0 +1,84 @@
+"""How sure a number is: intervals from drawing units again, with replacement, or from leaving groups of them out.
+
+Units (sources), not frames or clips, are drawn: frames of one conversation are alike, and an interval over them would be far
+too narrow (cluster bootstrap: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8 and 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+Sums = Mapping[str, np.ndarray]
+Value = Callable[[Sums], float]
+Interval = tuple[float, float] | None
+
+LEVEL = 0.95
+_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+_MOST_LOST = 0.05  # share of draws that may have no value
+_CHUNK_BYTES = 64 * 1024 * 1024
+
+
+def draw_counts(units: int, draws: int, seed: int) -> np.ndarray:
+    """How often each unit is drawn, float64 [draws, units], each row summing to `units`; the same for equal arguments."""
+    rng = np.random.default_rng([seed, units])
+    return rng.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
+
+
+def total(parts: Sequence[Sums]) -> dict[str, np.ndarray]:
+    """Sums of all parts, name by name."""
+    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+
+
+def drawn_values(value: Value, parts: Sequence[Sums], counts: np.ndarray) -> np.ndarray:
+    """The value of every draw, float64 [draws]; NaN where it has none.
+
+    Args:
+        parts: sums of each unit.
+        counts: as of `draw_counts`.
+    """
+    return np.array([value(sums) for sums in _drawn(parts, counts)], np.float64)
+
+
+def _drawn(parts: Sequence[Sums], counts: np.ndarray) -> Iterator[Sums]:
+    """Sums of each draw; a chunk of draws at a time, so that large sums do not fill the memory."""
+    stacked = {name: np.stack([np.asarray(part[name], np.float64) for part in parts]) for name in parts[0]}
+    flat = {name: array.reshape(len(parts), -1) for name, array in stacked.items()}
+    row = 8 * sum(array.shape[1] for array in flat.values())
+    step = max(1, _CHUNK_BYTES // max(row, 1))
+    for start in range(0, len(counts), step):
+        chunk = counts[start : start + step]
+        sums = {name: (chunk @ array).reshape(len(chunk), *stacked[name].shape[1:]) for name, array in flat.items()}
+        for number in range(len(chunk)):
+            yield {name: array[number] for name, array in sums.items()}
+
+
+def percentile(values: np.ndarray) -> Interval:
+    """The 2.5th and 97.5th percentile of drawn values; None where more than one draw in twenty has no finite value."""
+    known = values[np.isfinite(values)]
+    if len(known) == 0 or len(known) < (1 - _MOST_LOST) * len(values):
+        return None
+    low, high = np.quantile(known, _TAILS)
+    return float(low), float(high)
+
+
+def left_out(value: Value, parts: Sequence[Sums]) -> np.ndarray:
+    """The value without each of the groups in turn, float64 [groups]."""
+    return np.array([value(total([*parts[:number], *parts[number + 1 :]])) for number in range(len(parts))], np.float64)
+
+
+def jackknife(estimate: float, without: np.ndarray) -> Interval:
+    """Interval around an estimate from the values without each of g groups; Student's t with g - 1 degrees of freedom.
+
+    The delete-a-group jackknife (Kott, Journal of Official Statistics 17, 2001): it asks for g values only, and unlike draws
+    with replacement it hardly lowers the number of different frames, which distances of covariances depend on.
+    """
+    from scipy.stats import t
+
+    groups = len(without)
+    if groups < 2 or not np.isfinite(estimate) or not np.isfinite(without).all():
+        return None
+    error = float(np.sqrt((groups - 1) / groups * np.sum((without - without.mean()) ** 2)))
+    reach = float(t.ppf(_TAILS[1], groups - 1)) * error
+    return estimate - reach, estimate + reach
