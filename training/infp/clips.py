@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from dyconv.errors import ShardError, UsageError
 from dyconv.records import PERSONS, Key
-from dyconv.shards.index import RECORD, Shard
+from dyconv.shards.index import RECORD, Index, Shard
 from dyconv.shards.loader import ShardDataset
 from dyconv.shards.sample import Sample, make_sample
 from dyconv.shards.table import read_table
@@ -88,10 +88,18 @@ class Builds:
             )
         return out
 
-    def _table(self, build: int, only: Sequence[str], without: Sequence[str]) -> list[Item]:
+    def index(self, build: int) -> Index:
+        """What a build says of itself."""
+        return self._sets[build].index
+
+    def rows(self, build: int) -> list[dict[str, Any]]:
+        """The clip table of a build (`dyconv.shards.table`)."""
         dataset = self._sets[build]
         table = dataset.index.table
-        rows = read_table(dataset.verified(Shard(table.name, table.sha256, table.bytes, table.rows, {}, "", "", "")))
+        return read_table(dataset.verified(Shard(table.name, table.sha256, table.bytes, table.rows, {}, "", "", "")))
+
+    def _table(self, build: int, only: Sequence[str], without: Sequence[str]) -> list[Item]:
+        dataset, rows = self._sets[build], self.rows(build)
         numbers = {shard.name: number for number, shard in enumerate(dataset.index.clips)}
         packed = [{key for key in Key if shard.fields.get(key)} for shard in dataset.index.clips]
         items = []
