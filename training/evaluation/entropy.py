@@ -1,0 +1,114 @@
+"""SID: how evenly motion visits the states that real motion is in.
+
+The Shannon index of diversity (Ng et al., Learning to Listen, CVPR 2022; as DIM's published code takes it): k-means with K
+centres is fitted on the ground truth's frames, each made frame goes to its nearest centre, and the entropy in bits of how often
+each is visited is told. At most log2 K. It is comparable only at equal K and equal features, so both are in its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from training.evaluation.evidence import Evidence
+from training.evaluation.metric import Metric, Replay, Sums
+from training.evaluation.motion_metrics import key_of, rows_of
+
+_MOST = 50_000  # frames that k-means is fitted on
+_SEED = 0
+
+
+class TruthRows:
+    """Frames of the ground truth, one sample for all K of a feature's group: at most 50,000, drawn evenly."""
+
+    def __init__(self, feature: str, group: str, most: int = _MOST) -> None:
+        self.feature, self.group, self.key = feature, group, key_of(feature, group)
+        self._most = most
+        self._source: Replay | None = None
+        self._rows = np.zeros((0, 1))
+
+    def of(self, truths: Replay) -> np.ndarray:
+        """Float64 [n, D]. The same truths are read once."""
+        if self._source is None or self._source != truths:
+            self._rows, self._source = self._drawn(truths), truths
+        return self._rows
+
+    def _drawn(self, truths: Replay) -> np.ndarray:
+        """Reservoir sampling (Vitter 1985), so that memory does not grow with the set."""
+        rng = np.random.default_rng(_SEED)
+        kept: np.ndarray | None = None
+        seen = 0
+        for evidence in truths():
+            rows = rows_of(evidence.truth, self.key, evidence.truth["present"])
+            if kept is None:
+                kept = np.zeros((self._most, rows.shape[1]))
+            free = min(max(self._most - seen, 0), len(rows))
+            kept[seen : seen + free] = rows[:free]
+            later = rows[free:]
+            places = (rng.random(len(later)) * (seen + free + 1 + np.arange(len(later)))).astype(np.int64)
+            for row, place in zip(later[places < self._most], places[places < self._most], strict=True):
+                kept[place] = row
+            seen += len(rows)
+        return kept[: min(seen, self._most)] if kept is not None else np.zeros((0, 1))
+
+
+def fit_centres(rows: np.ndarray, count: int) -> np.ndarray | None:
+    """Centres [K, D] of k-means on rows [n, D], the same for the same rows; None with fewer different rows than K."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    if len(rows) < count or len(np.unique(rows, axis=0)) < count:
+        return None
+    with threadpool_limits(limits=1):  # the order of sums, and so the centres, would hang on the number of cores
+        return np.asarray(KMeans(count, n_init=1, random_state=_SEED).fit(rows).cluster_centers_, np.float64)
+
+
+def nearest(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Number of the nearest centre, int [n], of rows [n, D]."""
+    off = (rows**2).sum(axis=1)[:, None] - 2 * rows @ centres.T + (centres**2).sum(axis=1)
+    return np.asarray(off.argmin(axis=1))
+
+
+def entropy_bits(counts: np.ndarray) -> float:
+    """Shannon entropy in bits of how often each of [K] states was visited."""
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log2(share)).sum())
+
+
+class Diversity:
+    """SID of one K. NaN where the ground truth has fewer frames than K."""
+
+    better = "truth"
+    unit = "bit"
+
+    def __init__(self, rows: TruthRows, clusters: int) -> None:
+        self._rows, self.clusters = rows, clusters
+        self.name = f"sid.{rows.feature}.{rows.group}.k{clusters}"
+        self.about = (
+            f"Shannon entropy over {clusters} k-means states fitted on the ground truth, of `{rows.feature}` {rows.group}"
+        )
+        self.needs = frozenset({f"motion.{rows.feature}"})
+        self.heavy = False
+        self._centres: np.ndarray | None = None
+
+    def prepare(self, truths: Replay) -> None:
+        """Fit the states."""
+        self._centres = fit_centres(self._rows.of(truths), self.clusters)
+
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        shown = mask & evidence.made["present"]
+        if not shown.any():
+            return None
+        if self._centres is None:
+            return {"counts": np.zeros(self.clusters)}
+        found = nearest(rows_of(evidence.made, self._rows.key, shown), self._centres)
+        return {"counts": np.bincount(found, minlength=self.clusters).astype(np.float64)}
+
+    def value(self, sums: Sums) -> float:
+        return entropy_bits(sums["counts"]) if sums["counts"].sum() else float("nan")
+
+
+def diversities(rows: TruthRows, sizes: Sequence[int]) -> list[Metric]:
+    """One metric a K."""
+    return [Diversity(rows, size) for size in sizes]

@@ -1,0 +1,92 @@
+"""Where the face is in each frame of a crop video: the same look at true and made videos.
+
+The pipeline's detector finds the face in the first frame, and again after it was lost; in between, the landmarks of the last
+frame say where to look in the next one, as in `dyconv.tracking.follow`. A crop holds one face: of several, the largest counts.
+Irises are not looked for (they would take three times as long), so no number here is about gaze.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dyconv.faces import KEYPOINTS, POINTS, face_box
+
+if TYPE_CHECKING:
+    from dyconv.infp.portraits import FaceModels
+
+VERSION = 1  # changes whenever landmarks would
+_PRESENT = 0.5  # landmarker's score from which a face is there
+_STEP = 0.35  # IoU with the last frame's box below which the landmarks have jumped to something else
+_RETRY = 5  # frames between two looks of the detector while there is no face
+
+
+class FaceReader:
+    """Landmarks of the face of one video after another, chunk by chunk.
+
+    How a video is cut into chunks changes nothing, and neither do the videos before it.
+
+    Args:
+        models: the pipeline's own if not given.
+
+    Raises:
+        ModelMissing: where their weights are not on this machine.
+    """
+
+    def __init__(self, models: FaceModels | None = None) -> None:
+        if models is None:
+            from dyconv.infp.portraits import FaceModels
+
+            models = FaceModels.load()
+        self._models = models
+        self.begin()
+
+    def begin(self) -> None:
+        """A new video."""
+        self._last = np.zeros((POINTS, 3), np.float32)
+        self._here = False
+        self._wait = 0  # frames until the detector may look again
+
+    def feed(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The next frames, uint8 RGB [n, S, S, 3].
+
+        Returns:
+            Landmarks float32 [n, 478, 3] in their pixels (where the face is not found those of the last frame that shows it,
+            zeros before there is one), and bool [n], where it is found.
+        """
+        landmarks = np.zeros((len(pictures), POINTS, 3), np.float32)
+        present = np.zeros(len(pictures), bool)
+        for index, picture in enumerate(pictures):
+            present[index] = self._look(picture)
+            landmarks[index] = self._last
+        return landmarks, present
+
+    def _look(self, picture: np.ndarray) -> bool:
+        """Whether the face is in the next frame; `_last` says where."""
+        found = self._follow(picture) if self._here else None
+        self._wait = max(0, self._wait - 1)
+        if found is None and self._wait == 0:
+            found = self._detect(picture)
+            self._wait = _RETRY
+        self._here = found is not None
+        if found is not None:
+            self._last = found
+        return self._here
+
+    def _follow(self, picture: np.ndarray) -> np.ndarray | None:
+        from dyconv.tracking.geometry import iou
+
+        box = face_box(self._last)
+        keypoints = self._last[list(KEYPOINTS), :2]
+        points, score = self._models.landmarker.landmarks(picture, box, keypoints, irises=False)
+        overlap = float(iou(box[None], face_box(points)[None])[0, 0])
+        return points if score >= _PRESENT and overlap >= _STEP else None
+
+    def _detect(self, picture: np.ndarray) -> np.ndarray | None:
+        from dyconv.infp.portraits import find_faces
+
+        boxes = [(mesh, face_box(mesh)) for mesh in find_faces(picture, self._models)]
+        if not boxes:
+            return None
+        return max(boxes, key=lambda each: float(np.prod(each[1][2:] - each[1][:2])))[0]
