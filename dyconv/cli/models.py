@@ -18,6 +18,7 @@ def list_models() -> None:
 
     from dyconv.models import registry
     from dyconv.models.catalogue import MODELS
+    from dyconv.models.metric_networks import METRIC_NETWORKS
     from dyconv.models.slots import SLOTS
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -25,7 +26,8 @@ def list_models() -> None:
         table.add_column(title, no_wrap=True)
     table.add_column("licence")
     table.add_column("from", overflow="fold")
-    for spec in sorted(MODELS, key=lambda spec: (SLOTS.index(spec.slot), not spec.default, spec.name)):
+    in_order = sorted(MODELS, key=lambda spec: (SLOTS.index(spec.slot), not spec.default, spec.name))
+    for spec in (*in_order, *METRIC_NETWORKS):
         origins = "; ".join(dict.fromkeys(_short(weight.origin) for weight in spec.weights)) or "packaged"
         table.add_row(spec.slot, spec.name, "yes" if spec.default else "", registry.presence(spec), spec.licence, origins)
     Console(width=None if sys.stdout.isatty() else 160).print(table)  # nothing is cut off in a pipe

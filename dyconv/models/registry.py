@@ -84,11 +84,13 @@ def get(name: str) -> ModelSpec:
         UsageError: naming what there is.
     """
     from dyconv.models.catalogue import MODELS
+    from dyconv.models.metric_networks import METRIC_NETWORKS
 
-    for spec in MODELS:
+    specs = (*MODELS, *METRIC_NETWORKS)
+    for spec in specs:
         if spec.name == name:
             return spec
-    known = ", ".join(spec.name for spec in MODELS)
+    known = ", ".join(spec.name for spec in specs)
     raise UsageError(f"no model called {name!r}", hint=f"known models: {known}")
 
 

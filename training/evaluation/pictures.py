@@ -1,0 +1,118 @@
+"""SSIM and PSNR: a made picture against the true one, pixel by pixel, frame by frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.evaluation.evidence import Chunk, Evidence
+from training.evaluation.foreign import exact
+from training.evaluation.metric import Choice, Family, FrameMean, Sums
+
+_SIGMA, _RADIUS = 1.5, 5  # 11 x 11
+_C1, _C2 = 0.01**2, 0.03**2  # K1, K2 of pictures in 0..1
+_FRAMES = 4  # at once: their 15 maps a frame stay small
+
+
+def ssim(truth: Tensor, made: Tensor) -> Tensor:
+    """Structural similarity of each picture, float32 [n].
+
+    Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE TIP
+    2004, equation 13, with its Gaussian window (11 x 11, standard deviation 1.5), K1 = 0.01 and K2 = 0.03; weighted moments
+    are not made unbiased. Each of R, G, B on its own, then the mean. Border: only where the whole window lies in the picture
+    (5 pixels less on each side), as in the paper's code and scikit-image. torchmetrics (1.9) mirrors the picture beyond its
+    border and counts those places as well: the same numbers inside, another mean.
+
+    Args:
+        truth, made: float32 [n, 3, H, W] in 0..1, H and W at least 11.
+    """
+    with exact():
+        pairs = zip(truth.split(_FRAMES), made.split(_FRAMES), strict=True)
+        return torch.cat([_ssim(*pair) for pair in pairs])
+
+
+def _ssim(truth: Tensor, made: Tensor) -> Tensor:
+    count, height, width = len(truth), *truth.shape[2:]
+    one, other = truth.reshape(-1, 1, height, width) - 0.5, made.reshape(-1, 1, height, width) - 0.5  # smaller squares
+    means = _smooth(torch.cat([one, other, one * one, other * other, one * other]))
+    mean, mean_other, square, square_other, product = means.chunk(5)
+    variance, variance_other = square - mean * mean, square_other - mean_other * mean_other
+    covariance = product - mean * mean_other
+    mean, mean_other = mean + 0.5, mean_other + 0.5
+    luminance = (2 * mean * mean_other + _C1) / (mean * mean + mean_other * mean_other + _C1)
+    structure = (2 * covariance + _C2) / (variance + variance_other + _C2)
+    return (luminance * structure).reshape(count, -1).mean(dim=1)
+
+
+def _smooth(maps: Tensor) -> Tensor:
+    """The Gaussian window's mean at each place it fits in, of [m, 1, H, W]."""
+    places = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64)
+    bell = torch.exp(-0.5 * (places / _SIGMA) ** 2)
+    weights = (bell / bell.sum()).to(maps)
+    return functional.conv2d(functional.conv2d(maps, weights.reshape(1, 1, 1, -1)), weights.reshape(1, 1, -1, 1))
+
+
+def psnr(truth: Tensor, made: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each picture in dB, float32 [n]; infinite where they are the same.
+
+    10 log10(1 / MSE), the mean square over the picture's pixels and R, G, B, of float [n, 3, H, W] in 0..1.
+    """
+    return -10 * (truth - made).square().flatten(1).mean(dim=1).log10()
+
+
+class Ssim:
+    """`ssim` by frame."""
+
+    name, version = "ssim", "1"
+
+    def compare(self, truth: Chunk, made: Chunk) -> Tensor:
+        """Float [n]; NaN where pictures are too small for the window."""
+        if min(truth.unit.shape[2:]) <= 2 * _RADIUS:
+            return torch.full((len(truth),), float("nan"))
+        return ssim(truth.unit, made.unit)
+
+
+class Psnr:
+    """`psnr` by frame."""
+
+    name, version = "psnr", "1"
+
+    def compare(self, truth: Chunk, made: Chunk) -> Tensor:
+        """Float [n], dB; infinite where both are the same picture."""
+        return psnr(truth.unit, made.unit)
+
+
+class PsnrMean(FrameMean):
+    """The mean over frames of each frame's dB. Frames that are the same picture have no finite one: they are left out, and
+    the mean is infinite where all frames are."""
+
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        values = evidence.frames[self.name][mask].astype(np.float64)
+        same, finite = np.isposinf(values), values[np.isfinite(values)]
+        if not same.any() and not len(finite):
+            return None
+        parts = {"sum": finite.sum(), "count": len(finite), "same": same.sum()}
+        return {name: np.asarray(float(part)) for name, part in parts.items()}
+
+    def value(self, sums: Sums) -> float:
+        if sums["count"]:
+            return float(sums["sum"] / sums["count"])
+        return float("inf") if sums["same"] else float("nan")
+
+
+def family(choice: Choice) -> Family:
+    """SSIM and PSNR: nothing is needed."""
+    return Family(
+        metrics=(
+            FrameMean("ssim", better="higher", about="structural similarity, 11 x 11 Gaussian window, RGB (Wang et al. 2004)"),
+            PsnrMean(
+                "psnr",
+                better="higher",
+                unit="dB",
+                about="peak signal-to-noise ratio, mean of each frame's; same frames left out",
+            ),
+        ),
+        comparisons=(Ssim(), Psnr()),
+    )
