@@ -13,6 +13,7 @@ from dyconv.errors import UsageError
 from training.evaluation.reading import Unfit, build, read_json
 
 SCHEMA = 1
+GROUND_TRUTH = "ground truth"  # the name of the system whose videos are the true ones
 _AGAIN = "write it again with this version of `python -m training.evaluate`"
 
 INFINITE = "infinite"

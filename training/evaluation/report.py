@@ -1,0 +1,145 @@
+"""Tells what an evaluation found: `report.json`, `report.md`, `report.html` and `plots/`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dyconv.store import fsync_path
+from training.evaluation.published import NOTE, TABLES
+from training.evaluation.results import About, Report
+from training.evaluation.tables import ARROWS, Table, difference_tables, main_tables, slice_tables, views_of
+
+_PROBLEMS_SHOWN = 200
+
+Distributions = Mapping[str, Mapping[str, np.ndarray]]  # by title the values of each system
+
+
+@dataclass(frozen=True)
+class ViewPart:
+    """What a report says of one view."""
+
+    name: str
+    tables: Sequence[Table]
+    differences: Sequence[Table]
+    slices: Sequence[Table]
+
+
+def write(report: Report, out: Path, *, distributions: Distributions | None = None) -> None:
+    """Write the report into a folder, which is made; what is there of an earlier one is replaced.
+
+    Args:
+        distributions: by title (with its unit) the values of each system, drawn over each other.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _replace(out / "report.json", report.dumps())
+    _replace(out / "report.md", markdown(report))
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown."""
+    text = _environment(html=False).get_template("report.md.j2").render(**_told(report))
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _told(report: Report) -> dict[str, Any]:
+    """What both templates are filled with."""
+    views = [
+        ViewPart(view, main_tables(report, view), difference_tables(report, view), slice_tables(report, view))
+        for view in views_of(report)
+    ]
+    return {
+        "report": report,
+        "about": report.about,
+        "facts": facts(report.about),
+        "views": views,
+        "problems": report.problems[:_PROBLEMS_SHOWN],
+        "problems_more": max(0, len(report.problems) - _PROBLEMS_SHOWN),
+        "profile": profile_rows(report.profile),
+        "published": TABLES,
+        "published_note": NOTE,
+        "arrows": ARROWS,
+    }
+
+
+def facts(about: About) -> list[tuple[str, str]]:
+    """What the numbers depend on, for the head of the report."""
+    clusters = ", ".join(f"{expression} expression / {pose} pose" for expression, pose in about.clusters)
+    rows = [(f"data {item.name}", _words({"hash": item.hash, **item.about})) for item in about.data]
+    rows += [(f"system {item.name}", "; ".join(text for text in (item.about, item.version) if text)) for item in about.systems]
+    rows += [
+        ("views", ", ".join(about.views)),
+        ("motion features", ", ".join(about.features)),
+        ("K of SID", clusters),
+        ("weights", _words(about.weights)),
+        ("seed", str(about.seed)),
+        ("device", about.device),
+        ("versions", f"dyconv {about.dyconv}, torch {about.torch}"),
+    ]
+    rows += [(name, _words(value) if isinstance(value, Mapping) else str(value)) for name, value in about.more.items()]
+    return [(name, value) for name, value in rows if value]
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, "", [], {}))
+
+
+def profile_rows(profile: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    """Kind of work, seconds, share of all; the longest first."""
+    total = sum(profile.values())
+    rows = [(name, seconds, seconds / total if total else 0.0) for name, seconds in profile.items()]
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def _environment(*, html: bool) -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("training.evaluation")
+    environment = Environment(
+        loader=loader,
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["md"] = _md
+    environment.filters["code"] = lambda text: re.sub(r"[`\s|]+", lambda found: "'" if "`" in found[0] else " ", str(text))
+    environment.globals["grid"] = _grid
+    return environment
+
+
+def _md(text: object) -> str:
+    """Text that Markdown takes as it stands, on one line, in a table."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>|#!~$&])", r"\\\1", line)
+
+
+def _grid(table: Table, heads: Sequence[str]) -> str:
+    """A table in Markdown; number and interval in one cell, the best bold."""
+    names = [_md(f"{metric.name} {ARROWS.get(metric.better, '')}".strip()) for metric in table.columns]
+    units = [f" ({_md(metric.unit)})" if metric.unit else "" for metric in table.columns]
+    lines = ["| " + " | ".join([*heads, *(name + unit for name, unit in zip(names, units, strict=True))]) + " |"]
+    lines.append("|" + "---|" * len(heads) + "---:|" * len(names))
+    for row, cells in table.rows:
+        texts = [f"**{cell.text}**" if cell.best else cell.text for cell in cells]
+        texts = [f"{text} ({cell.interval})" if cell.interval else text for text, cell in zip(texts, cells, strict=True)]
+        lines.append("| " + " | ".join([*map(_md, row), *texts]) + " |")
+    return "\n".join(lines)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file complete or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        fsync_path(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

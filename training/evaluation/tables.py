@@ -1,0 +1,149 @@
+"""A report's numbers as tables of text: rows are systems, columns are metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from training.evaluation.case import ALL
+from training.evaluation.results import GROUND_TRUTH, INFINITE, Described, Difference, Report, Result
+
+ARROWS = {"higher": "↑", "lower": "↓", "truth": "→ truth"}
+_OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a table. `note` is told on request: how the interval was made, how much was measured."""
+
+    text: str
+    interval: str = ""
+    note: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells by row and column; `title` names the group of metrics."""
+
+    title: str
+    columns: tuple[Described, ...]
+    rows: tuple[tuple[tuple[str, ...], tuple[Cell, ...]], ...]
+
+
+def short(value: float | None, word: str = "") -> str:
+    """A number as a person reads it: four digits that mean something; an en dash or the word where there is none."""
+    if value is None:
+        return "∞" if word == INFINITE else "–"
+    size = abs(value)
+    if size >= 1e7 or 0 < size < 1e-4:
+        return f"{value:.2e}"
+    digits = 3 if size == 0 else min(4, max(0, 3 - math.floor(math.log10(size))))
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def cell(result: Result | Difference | None, best: bool = False) -> Cell:
+    """A result's text, with what has to be known to trust it."""
+    if result is None:
+        return Cell("–", note="not measured")
+    interval = "" if result.low is None or result.high is None else f"{short(result.low)} to {short(result.high)}"
+    notes = [result.word, result.interval]
+    if isinstance(result, Result) and result.cases:
+        notes.append(f"{result.cases:,} cases of {result.units:,} sources, {result.frames:,} frames")
+    return Cell(short(result.value, result.word), interval, "; ".join(note for note in notes if note), best)
+
+
+def views_of(report: Report) -> list[str]:
+    """Views that have numbers, in the order of the report."""
+    return list(dict.fromkeys(result.view for result in report.results))
+
+
+def systems_of(report: Report) -> list[str]:
+    """Systems that have numbers; the ground truth first."""
+    found = dict.fromkeys(result.system for result in report.results)
+    return sorted(found, key=lambda name: name != GROUND_TRUTH)
+
+
+def groups_of(report: Report, names: Iterable[str]) -> list[tuple[str, list[Described]]]:
+    """The metrics of some names by their group, both in the order of the report."""
+    wanted = set(names)
+    groups: dict[str, list[Described]] = {}
+    for metric in report.metrics:
+        if metric.name in wanted:
+            groups.setdefault(metric.group or _OTHER, []).append(metric)
+    return list(groups.items())
+
+
+def best_of(metric: Described, results: Sequence[Result]) -> str | None:
+    """The system with the best number; None where fewer than two systems beside the ground truth have one, or none is best."""
+    known = {result.system: result.value for result in results if result.value is not None}
+    known |= {result.system: math.inf for result in results if result.word == INFINITE}
+    truth = known.pop(GROUND_TRUTH, None)
+    if len(known) < 2 or (metric.better == "truth" and truth is None):
+        return None
+    cost = {"higher": lambda value: -value, "lower": lambda value: value}.get(metric.better, lambda value: abs(value - truth))
+    ranked = sorted(known, key=lambda name: cost(known[name]))
+    return ranked[0] if cost(known[ranked[0]]) < cost(known[ranked[1]]) else None
+
+
+def main_tables(report: Report, view: str) -> list[Table]:
+    """A view's numbers over all frames: one table for each group of metrics."""
+    found = _by_place(result for result in report.results if result.view == view and result.slice == ALL)
+    tables = []
+    for title, metrics in groups_of(report, {name for _, _, name in found}):
+        rows = [((system,), _cells(found, ALL, system, metrics, report)) for system in systems_of(report)]
+        tables.append(Table(title, tuple(metrics), tuple(row for row in rows if _any(row[1]))))
+    return tables
+
+
+def slice_tables(report: Report, view: str) -> list[Table]:
+    """A view's numbers by slice: one table for each group of metrics, rows are slice and system."""
+    found = _by_place(result for result in report.results if result.view == view and result.slice != ALL)
+    slices = sorted({slice_ for slice_, _, _ in found})
+    tables = []
+    for title, metrics in groups_of(report, {name for _, _, name in found}):
+        rows = [
+            ((slice_, system), _cells(found, slice_, system, metrics, report))
+            for slice_ in slices
+            for system in systems_of(report)
+        ]
+        tables.append(Table(title, tuple(metrics), tuple(row for row in rows if _any(row[1]))))
+    return tables
+
+
+def difference_tables(report: Report, view: str) -> list[Table]:
+    """Differences over all frames, one row for each pair of systems; what chance alone does not explain is marked as best."""
+    rows: dict[tuple[str, str], dict[str, Difference]] = {}
+    for item in report.differences:
+        if item.view == view and item.slice == ALL:
+            rows.setdefault((item.system, item.against), {})[item.metric] = item
+    tables = []
+    for title, metrics in groups_of(report, {name for found in rows.values() for name in found}):
+        lines = []
+        for (system, against), found in rows.items():
+            items = [found.get(metric.name) for metric in metrics]
+            lines.append(((f"{system} − {against}",), tuple(cell(item, bool(item and item.shown)) for item in items)))
+        tables.append(Table(title, tuple(metrics), tuple(line for line in lines if _any(line[1]))))
+    return tables
+
+
+Place = tuple[str, str, str]  # slice, system, metric
+
+
+def _by_place(results: Iterable[Result]) -> dict[Place, Result]:
+    return {(result.slice, result.system, result.metric): result for result in results}
+
+
+def _cells(
+    found: dict[Place, Result], slice_: str, system: str, metrics: Sequence[Described], report: Report
+) -> tuple[Cell, ...]:
+    cells = []
+    for metric in metrics:
+        others = [found[place] for name in systems_of(report) if (place := (slice_, name, metric.name)) in found]
+        cells.append(cell(found.get((slice_, system, metric.name)), best_of(metric, others) == system))
+    return tuple(cells)
+
+
+def _any(cells: Sequence[Cell]) -> bool:
+    return any(cell.text != "–" for cell in cells)
