@@ -153,7 +153,7 @@ class FileFeatures:
     """`motion.files.expression` and `.pose`, float32 [T, D], from files.
 
     `<folder>/<view>/<clip>.<person>.npz` or, for all views, `<folder>/<clip>.<person>.npz` has the arrays `expression` [T, De]
-    and `pose` [T, Dp] of that person's video at 25 fps. The partner's are those of the ground truth.
+    and `pose` [T, Dp] of that person's video at 25 fps. A partner's are found as their own.
 
     Args:
         truth, made: folders.
@@ -176,14 +176,13 @@ class FileFeatures:
             StoreError: where the file is damaged.
             UsageError: where it is missing or its arrays do not fit.
         """
-        person = shown.case.person if shown.role is not Role.PARTNER else {"p0": "p1", "p1": "p0"}[shown.case.person]
-        name = f"{shown.case.clip}.{person}.npz"
+        name = f"{shown.case.name}.npz"
         folder = self._folders[shown.role]
         places = [folder / shown.case.view / name, folder / name]
         path = next((place for place in places if place.is_file()), None)
         if path is None:
             raise UsageError(
-                f"expected coefficients of {name.removesuffix('.npz')} at {places[1]} or {places[0]}, found neither",
+                f"expected coefficients of {shown.case.name} at {places[1]} or {places[0]}, found neither",
                 hint="write that file, or leave this clip out",
             )
         return _Loaded(self.name, {group: self._array(path, group, shown.frames) for group in FEATURES["files"]})

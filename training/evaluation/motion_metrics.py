@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.evaluation.evidence import Arrays, Evidence
-from training.evaluation.frechet import frechet_distance
+from training.evaluation.frechet import Moments, between
 from training.evaluation.metric import Replay, Sums
 
 _NAN = float("nan")
@@ -71,18 +71,6 @@ class MeanMetric(MotionMetric):
         return {"sum": np.asarray(value), "count": np.asarray(1.0)}
 
 
-def moments(rows: np.ndarray, label: str) -> dict[str, np.ndarray]:
-    """What mean and covariance of rows [n, D] are made of."""
-    return {f"n_{label}": np.asarray(float(len(rows))), f"sum_{label}": rows.sum(axis=0), f"outer_{label}": rows.T @ rows}
-
-
-def spread(sums: Sums, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and covariance [D, D] (of a sample: n - 1) of added `moments` of two rows or more."""
-    count, total = float(sums[f"n_{label}"]), sums[f"sum_{label}"]
-    mean = total / count
-    return mean, (sums[f"outer_{label}"] - np.outer(mean, total)) / (count - 1)
-
-
 class Frechet(MotionMetric):
     """Frechet distance between Gaussians of all true and all made frames (Dowson and Landau 1982)."""
 
@@ -107,12 +95,10 @@ class Frechet(MotionMetric):
 
     def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
         found = self.rows(evidence, mask)
-        return None if found is None else {**moments(found[0], "truth"), **moments(found[1], "made")}
+        return None if found is None else {**Moments.of(found[0]).arrays("truth_"), **Moments.of(found[1]).arrays("made_")}
 
     def value(self, sums: Sums) -> float:
-        if min(sums["n_truth"], sums["n_made"]) < 2:
-            return _NAN
-        return float(frechet_distance(*spread(sums, "truth"), *spread(sums, "made")))
+        return between(Moments.among(sums, "truth_"), Moments.among(sums, "made_"))
 
 
 class PairedFrechet(Frechet):
