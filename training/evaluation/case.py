@@ -54,6 +54,7 @@ class Truth:
         landmarks: float32 [T, 478, 3] in pixels of `video`, of the build.
         portrait: the frame that systems are given as the portrait.
         slices: by name (`all`, `state=listening`, `pose=frontal`, `language=en`, ...) the frames in it, bool [T].
+        record: numbers that the build's record has of this person and clip, by name: see `record.record_of`.
     """
 
     case: Case
@@ -65,3 +66,4 @@ class Truth:
     landmarks: np.ndarray = field(repr=False)
     portrait: int
     slices: Mapping[str, np.ndarray] = field(repr=False)
+    record: Mapping[str, float] = field(default_factory=dict, repr=False)

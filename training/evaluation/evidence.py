@@ -127,7 +127,7 @@ class Evidence:
         frames: arrays [T] of comparisons, by name.
         told: numbers about the making: `seconds`, `frames`, `first_frame_s`, `latency_s`, `peak_mb` (some or none).
         own, other: log10 energy of both voices by frame, float32 [T].
-        slices: as in `Truth`.
+        slices, record: as in `Truth`.
     """
 
     case: Case
@@ -139,3 +139,4 @@ class Evidence:
     own: np.ndarray
     other: np.ndarray
     slices: Mapping[str, np.ndarray]
+    record: Mapping[str, float] = field(default_factory=dict)

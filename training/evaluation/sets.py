@@ -24,6 +24,7 @@ from dyconv.shards.sample import Sample
 from dyconv.store import Store
 from dyconv.time import FPS, SAMPLES_PER_FRAME
 from training.evaluation.case import Case, Truth, View
+from training.evaluation.record import record_of
 from training.evaluation.slices import Labels, slices_of
 from training.infp.clips import Builds, Item
 
@@ -61,7 +62,12 @@ class CaseSet:
     """
 
     def __init__(
-        self, builds: Builds, items: Sequence[Item], views: Sequence[View], about: Mapping[str, Any], labels: Mapping[str, Labels]
+        self,
+        builds: Builds,
+        items: Sequence[Item],
+        views: Sequence[View],
+        about: Mapping[str, Any],
+        labels: Mapping[str, Labels],
     ) -> None:
         self.builds, self._labels = builds, labels
         self._items = {item.clip: item for item in items}
@@ -115,6 +121,7 @@ class CaseSet:
             landmarks=face.landmarks,
             portrait=int(np.flatnonzero(face.present)[0]),
             slices=slices_of(sample.clip, case.person, face.landmarks, face.present, labels),
+            record=record_of(sample, case.person),
         )
 
     def partner(self, case: Case) -> Face | None:
@@ -237,7 +244,9 @@ def _of_split(rows: Sequence[Mapping[str, Any]], build: str, split: str | None) 
         )
     if split not in there:
         told = ", ".join(f"{name} ({count} clips)" for name, count in sorted(there.items()))
-        raise UsageError(f"expected split {split} in {build}, found no clip of it; splits there: {told}", hint="give one of these")
+        raise UsageError(
+            f"expected split {split} in {build}, found no clip of it; splits there: {told}", hint="give one of these"
+        )
     return {str(row["id"]) for row in rows if row.get("split") == split}
 
 
@@ -262,7 +271,8 @@ def _voice(sample: Sample, person: str, frames: int) -> np.ndarray:
     samples = sample.audio(key)
     if abs(len(samples) - wanted) >= SAMPLES_PER_FRAME:
         raise ShardError(
-            f"{key} of clip {sample.id} in {sample.shard}: expected {wanted} samples, found {len(samples)}", hint="run `dyconv check`"
+            f"{key} of clip {sample.id} in {sample.shard}: expected {wanted} samples, found {len(samples)}",
+            hint="run `dyconv check`",
         )
     return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
 
