@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dyconv.store import fsync_path
+from training.evaluation.plots import Plot, draw
 from training.evaluation.published import NOTE, TABLES
 from training.evaluation.results import About, Report
 from training.evaluation.tables import ARROWS, Table, difference_tables, main_tables, slice_tables, views_of
@@ -39,13 +40,20 @@ def write(report: Report, out: Path, *, distributions: Distributions | None = No
     """
     out.mkdir(parents=True, exist_ok=True)
     _replace(out / "report.json", report.dumps())
-    _replace(out / "report.md", markdown(report))
+    plots = draw(report, out / "plots", distributions or {})
+    _replace(out / "report.md", markdown(report, plots))
+    _replace(out / "report.html", page(report, plots))
 
 
-def markdown(report: Report) -> str:
-    """The report as Markdown."""
-    text = _environment(html=False).get_template("report.md.j2").render(**_told(report))
+def markdown(report: Report, plots: Sequence[Plot] = ()) -> str:
+    """The report as Markdown; plots are linked as the files in `plots/`."""
+    text = _environment(html=False).get_template("report.md.j2").render(**_told(report), plots=plots)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def page(report: Report, plots: Sequence[Plot] = ()) -> str:
+    """The report as one HTML file: plots are inside, only the sample videos are beside it, and no network is asked."""
+    return str(_environment(html=True).get_template("report.html.j2").render(**_told(report), plots=plots)).lstrip()
 
 
 def _told(report: Report) -> dict[str, Any]:
