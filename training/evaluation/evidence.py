@@ -63,12 +63,14 @@ class Shown:
     Attributes:
         frames: T that will come.
         voice: of who is seen, float32 [T * 640]; silence where there is none.
+        portrait: of the true video, the frame that systems are given as the portrait.
     """
 
     case: Case
     role: Role
     frames: int
     voice: np.ndarray = field(repr=False)
+    portrait: int = 0
 
 
 class Extraction(Protocol):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.evaluation.evidence import Evidence
+from training.evaluation.metric import Replay, Sums
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -71,3 +74,31 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh((symmetric + symmetric.T) / 2)
     kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
     return vectors[:, kept] * np.sqrt(values[kept])
+
+
+class FrechetMetric:
+    """The distance between a network's rows of all made videos and of all true ones.
+
+    Args:
+        array: name of the extractor's array [rows, d].
+        step, span: row i tells of the frames from i * step on, `span` of them; it is in a slice that all of them are in.
+    """
+
+    better, unit, heavy = "lower", "", True
+
+    def __init__(self, name: str, array: str, *, about: str, step: int, span: int) -> None:
+        self.name, self.about, self.needs = name, about, frozenset({array})
+        self._array, self._step, self._span = array, step, span
+
+    def prepare(self, truths: Replay) -> None:
+        """Nothing to fit."""
+
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        made, truth = evidence.made[self._array], evidence.truth[self._array]
+        inside = np.array([mask[row * self._step :][: self._span].all() for row in range(len(made))], bool)
+        if not inside.any():
+            return None
+        return {**Moments.of(made[inside]).arrays("made."), **Moments.of(truth[inside]).arrays("truth.")}
+
+    def value(self, sums: Sums) -> float:
+        return between(Moments.among(sums, "made."), Moments.among(sums, "truth."))
