@@ -33,7 +33,8 @@ class Film:
 
     Args:
         path: of the mp4 file; it is replaced if it is there.
-        side: pixels of the square frames, even.
+        side: pixels of the square frames, even; their width where `height` is given.
+        height: pixels, even, of frames that are not square.
         channels: of the sound at 48 kHz: 1, 2, or 0 for none.
         crf: x264's constant rate factor.
 
@@ -41,7 +42,7 @@ class Film:
         UsageError: for a path that no mp4 file can be written to.
     """
 
-    def __init__(self, path: Path, side: int, *, channels: int = 0, crf: int = 16) -> None:
+    def __init__(self, path: Path, side: int, *, height: int | None = None, channels: int = 0, crf: int = 16) -> None:
         check_target(path)
         self.path, self.count = path, 0
         self._channels = channels
@@ -53,7 +54,7 @@ class Film:
             raise UsageError(f"{path} cannot be written: {error.strerror}", hint="give another --out") from error
         self._container.metadata["comment"] = COMMENT
         self._video: Any = self._container.add_stream("libx264", rate=FPS)
-        self._video.width = self._video.height = side
+        self._video.width, self._video.height = side, height or side
         self._video.pix_fmt = "yuv420p"
         self._video.codec_context.time_base = Fraction(1, FPS)
         context = self._video.codec_context
@@ -71,7 +72,7 @@ class Film:
         return "stereo" if self._channels == 2 else "mono"
 
     def write(self, frame: np.ndarray, sound: np.ndarray | None = None) -> None:
-        """Append a frame uint8 RGB [side, side, 3], and what is heard while it is shown: float32 [channels, 1920]."""
+        """Append a frame uint8 RGB [height, side, 3], and what is heard while it is shown: float32 [channels, 1920]."""
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = self._scaler.reformat(
             picture, format="yuv420p", dst_colorspace=Colorspace.ITU709, interpolation=_SCALING, threads=1

@@ -25,7 +25,7 @@ Fill = Callable[["Axes"], None]  # draws one plot
 PALETTE = ("#2f7ebc", "#d0703c", "#4f9a52", "#8a62b8", "#b8862b", "#4aa3a8", "#a2567f", "#7c8792")
 _INK, _LINE, _TRUTH = "#1c2128", "#c3cad2", "#59636e"
 _THEMED = {_INK: "var(--ink)", _LINE: "var(--line)", _TRUTH: "var(--soft)"}
-_ACROSS = 3  # plots in a row
+_ACROSS, _COLUMN = 3, 3.5  # plots in a row, inches of each
 _SLICED = 6  # metrics whose slices are drawn
 
 
@@ -86,7 +86,9 @@ def _figure(fills: Sequence[Fill], height: float) -> Figure:
     across = min(_ACROSS, len(fills))
     down = -(-len(fills) // across)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(3.5 * max(across, 2), height * down + 0.25), layout="constrained")
+        figure = Figure(
+            figsize=(_COLUMN * across if len(fills) > 1 else 2 * _COLUMN, height * down + 0.25), layout="constrained"
+        )
         FigureCanvasAgg(figure)
         for number, axes in enumerate(figure.subplots(down, across, squeeze=False).flat):
             if number < len(fills):
@@ -195,7 +197,9 @@ def _saved(figure: Figure, folder: Path, name: str, title: str, note: str, view:
     svg = svg[svg.index("<svg") :]
     for colour, themed in _THEMED.items():
         svg = svg.replace(colour, themed)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1)
+    share = 100 * figure.get_figwidth() / (_ACROSS * _COLUMN)  # so that letters are equally large in all plots
+    svg = re.sub(r'<svg([^>]*?) width="[^"]*"', rf'<svg style="width:{share:.0f}%"\1', svg, count=1)
+    svg = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'(?<=[ "])(id="|xlink:href="#|clip-path="url\(#)', lambda found: f"{found[0]}{name}-", svg)
     return Plot(name, title, note, svg, view)

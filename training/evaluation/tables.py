@@ -32,11 +32,15 @@ class Table:
     rows: tuple[tuple[tuple[str, ...], tuple[Cell, ...]], ...]
 
 
-def short(value: float | None, word: str = "") -> str:
-    """A number as a person reads it: four digits that mean something; an en dash or the word where there is none."""
+def short(value: float | None, word: str = "", like: float | None = None) -> str:
+    """A number as a person reads it: four digits that mean something; an en dash or the word where there is none.
+
+    Args:
+        like: the number with whose decimals it is written.
+    """
     if value is None:
         return "∞" if word == INFINITE else "–"
-    size = abs(value)
+    size = abs(value if like is None else like)
     if size >= 1e7 or 0 < size < 1e-4:
         return f"{value:.2e}"
     digits = 3 if size == 0 else min(4, max(0, 3 - math.floor(math.log10(size))))
@@ -47,11 +51,15 @@ def cell(result: Result | Difference | None, best: bool = False) -> Cell:
     """A result's text, with what has to be known to trust it."""
     if result is None:
         return Cell("–", note="not measured")
-    interval = "" if result.low is None or result.high is None else f"{short(result.low)} to {short(result.high)}"
+    interval = "" if result.low is None or result.high is None else _span(result.low, result.high, result.value)
     notes = [result.word, result.interval]
     if isinstance(result, Result) and result.cases:
         notes.append(f"{result.cases:,} cases of {result.units:,} sources, {result.frames:,} frames")
     return Cell(short(result.value, result.word), interval, "; ".join(note for note in notes if note), best)
+
+
+def _span(low: float, high: float, value: float | None) -> str:
+    return f"{short(low, like=value)} to {short(high, like=value)}"
 
 
 def views_of(report: Report) -> list[str]:
