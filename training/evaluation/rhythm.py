@@ -1,0 +1,165 @@
+"""How a face's motion goes with the voices: mouth with loudness, head beats with onsets, still while the partner speaks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dyconv.time import FPS
+from training.evaluation.behaviour import around, opening_speed, turning_speed
+from training.evaluation.curves import NAME
+from training.evaluation.distances import Mean, mean_sums
+from training.evaluation.evidence import Evidence
+from training.evaluation.metric import Metric, Replay, Sums
+
+LAGS = 5  # frames to either side in which the best fit of mouth and voice is looked for
+_LEAST = 2 * FPS  # frames that a correlation is taken of
+_SMOOTH = np.ones(5) / 5
+_QUIET = -4.0  # log10 energy below which nobody is heard: -40 dB of full scale
+_RISE = 0.3  # by which an onset is louder than three frames before, log10: 3 dB
+_MOVING = 5.0  # deg/s: a head that is slower does not move
+_SIGMA_SPEED = 2.0  # frames that its speed is smoothed over
+_SIGMA = 2.5  # frames, 0.1 s: how near a beat has to be to an onset
+
+
+def rhythms() -> list[Metric]:
+    """All of them."""
+    return [VoiceFit(), VoiceLag(), BeatAlignment(), ListeningEnergy()]
+
+
+def fit_by_lag(mouth: np.ndarray, energy: np.ndarray, used: np.ndarray) -> np.ndarray | None:
+    """Pearson's r of opening and loudness where the mouth comes -5 to 5 frames after the voice, float64 [11].
+
+    None with under two seconds of frames, or where mouth or voice is constant.
+
+    Args:
+        mouth, energy: [T]; energy is smoothed over 5 frames.
+        used: bool [T], frames of the mouth that count.
+    """
+    loud = np.convolve(np.pad(energy.astype(np.float64), 2, mode="edge"), _SMOOTH, "valid")
+    frames = np.flatnonzero(used)
+    out = np.zeros(2 * LAGS + 1)
+    for place, lag in enumerate(range(-LAGS, LAGS + 1)):
+        here = frames[(frames - lag >= 0) & (frames - lag < len(loud))]
+        if len(here) < _LEAST - LAGS:
+            return None
+        one, other = mouth[here].astype(np.float64), loud[here - lag]
+        if one.std() < 1e-5 or other.std() < 1e-3:
+            return None
+        out[place] = np.corrcoef(one, other)[0, 1]
+    return out
+
+
+class _VoiceCurve(Mean):
+    """The mean over clips of r by lag: a clip alone has too little of it for a lag of its own."""
+
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        if evidence.own.max(initial=_QUIET) <= _QUIET:
+            return None
+        found = fit_by_lag(evidence.made[f"{NAME}.mouth"], evidence.own, mask & evidence.made["present"])
+        return None if found is None else {"sum": found, "count": np.asarray(1.0)}
+
+
+class VoiceFit(_VoiceCurve):
+    """Pearson's r of the mouth's opening with the log energy of the own voice, mean over clips, at the set's best lag."""
+
+    def __init__(self) -> None:
+        about = "r of the mouth's opening and the own voice's log energy, mean over clips, at the best lag within 5 frames"
+        super().__init__("align.voice", better="truth", unit="", about=about)
+
+    def value(self, sums: Sums) -> float:
+        return float(sums["sum"].max() / sums["count"]) if sums["count"] else float("nan")
+
+
+class VoiceLag(_VoiceCurve):
+    """That lag: by how many frames the mouth comes after the voice (negative: before it)."""
+
+    def __init__(self) -> None:
+        about = "frames by which the mouth's opening follows the own voice's log energy where they fit best"
+        super().__init__("align.lag", better="truth", unit="frames", about=about)
+
+    def value(self, sums: Sums) -> float:
+        return float(sums["sum"].argmax()) - LAGS if sums["count"] else float("nan")
+
+
+def onsets_of(energy: np.ndarray) -> np.ndarray:
+    """Frames, int [n], at which a voice sets in or grows loud, of its log10 energy [T].
+
+    Where energy above -40 dB is 3 dB or more above that of three frames before, and this rise is the steepest within 3 frames.
+    """
+    level = np.maximum(energy.astype(np.float64), _QUIET)
+    rise = level - np.concatenate([np.repeat(level[:1], 3), level[:-3]])
+    return _peaks(rise, 3, _RISE)
+
+
+def beats_of(head: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Frames, int [n], at which a moving head comes to a stop or turns round: minima of its speed (yaw, pitch, roll [T, 3]).
+
+    Of speed smoothed over about 5 frames; one counts where the head was twice as fast, and 5 deg/s or more, in the 10 frames
+    before it.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    speed = np.where(around(present, 2), turning_speed(head), np.nan)
+    filled = gaussian_filter1d(np.nan_to_num(speed, nan=0.0), _SIGMA_SPEED)
+    minima = _peaks(-filled, 3, -np.inf)
+    tops = [filled[max(0, frame - 10) : frame + 1].max() for frame in minima]
+    kept = [top >= max(_MOVING, 2 * filled[frame]) for frame, top in zip(minima, tops, strict=True)]
+    return minima[np.array(kept, bool) & np.isfinite(speed[minima])]
+
+
+def _peaks(values: np.ndarray, reach: int, least: float) -> np.ndarray:
+    """Where values [T] are `least` or more and the largest within `reach`; of equal ones the first."""
+    padded = np.pad(values, reach, constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+    return np.flatnonzero((windows.argmax(axis=1) == reach) & (values >= least))
+
+
+class BeatAlignment(Mean):
+    """Beat alignment of head motion with the own voice.
+
+    Mean over head beats of exp(-d^2 / (2 sigma^2)), d the frames to the nearest onset of the voice, sigma 0.1 s: the score of
+    Li et al., "AI Choreographer", ICCV 2021, with onsets of a voice for beats of music.
+    """
+
+    def __init__(self) -> None:
+        about = "mean over head beats of exp(-d^2 / (2 sigma^2)), d to the nearest onset of the own voice, sigma 0.1 s"
+        super().__init__("align.beat", better="truth", unit="", about=about)
+
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        onsets = onsets_of(evidence.own)
+        beats = beats_of(evidence.made[f"{NAME}.head"], evidence.made["present"])
+        beats = beats[mask[beats]]
+        if not len(onsets) or not len(beats):
+            return None
+        off = np.abs(beats[:, None] - onsets).min(axis=1)
+        return mean_sums(np.exp(-(off**2) / (2 * _SIGMA**2)))
+
+
+class ListeningEnergy:
+    """Mean square speed of the mouth while listening over that while speaking: near 0 for a listener who keeps the mouth still.
+
+    Who speaks when is told by the slices `state=listening` and `state=speaking`.
+    """
+
+    name, better, unit = "mouth.listening_energy", "truth", ""
+    about = "mean square speed of the mouth's opening while listening, over that while speaking"
+    needs = frozenset({NAME})
+    heavy = False
+
+    def prepare(self, truths: Replay) -> None:
+        """Nothing to fit."""
+
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        speed = np.where(around(evidence.made["present"], 1), opening_speed(evidence.made[f"{NAME}.mouth"]), np.nan)
+        out: dict[str, np.ndarray] = {}
+        for state in ("listening", "speaking"):
+            frames = evidence.slices.get(f"state={state}")
+            values = speed[mask & frames] if frames is not None else speed[:0]
+            values = values[~np.isnan(values)]
+            out[state], out[f"{state}_n"] = np.asarray((values**2).sum()), np.asarray(float(len(values)))
+        return out if out["listening_n"] or out["speaking_n"] else None
+
+    def value(self, sums: Sums) -> float:
+        listening, speaking = (sums[state] / max(sums[f"{state}_n"], 1.0) for state in ("listening", "speaking"))
+        known = sums["listening_n"] and sums["speaking_n"] and speaking > 0
+        return float(listening / speaking) if known else float("nan")
