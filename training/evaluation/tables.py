@@ -88,11 +88,16 @@ def best_of(metric: Described, results: Sequence[Result]) -> str | None:
     known = {result.system: result.value for result in results if result.value is not None}
     known |= {result.system: math.inf for result in results if result.word == INFINITE}
     truth = known.pop(GROUND_TRUTH, None)
-    if len(known) < 2 or (metric.better == "truth" and truth is None):
-        return None
-    cost = {"higher": lambda value: -value, "lower": lambda value: value}.get(metric.better, lambda value: abs(value - truth))
-    ranked = sorted(known, key=lambda name: cost(known[name]))
-    return ranked[0] if cost(known[ranked[0]]) < cost(known[ranked[1]]) else None
+    costs = _costs(metric.better, known, truth)
+    ranked = sorted(costs, key=lambda name: costs[name])
+    return ranked[0] if len(ranked) > 1 and costs[ranked[0]] < costs[ranked[1]] else None
+
+
+def _costs(better: str, known: dict[str, float], truth: float | None) -> dict[str, float]:
+    """The lower, the better; empty for a metric that says nothing of better or worse."""
+    if better in ("higher", "lower"):
+        return {name: -value if better == "higher" else value for name, value in known.items()}
+    return {name: abs(value - truth) for name, value in known.items()} if better == "truth" and truth is not None else {}
 
 
 def main_tables(report: Report, view: str) -> list[Table]:
