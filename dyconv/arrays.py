@@ -13,8 +13,8 @@ import numpy as np
 from dyconv.errors import StoreError
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed npz; members in sorted order with a fixed date, so that bytes depend on the data alone."""
+def save_arrays(path: Path | BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed npz to a path or an open file; sorted members with a fixed date: bytes depend on the data alone."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
         for name in sorted(arrays):
             entry = zipfile.ZipInfo(f"{name}.npy")

@@ -97,7 +97,7 @@ class Agent:
             ModelMissing: where weights are not there or damaged; the hint says what makes them.
             UsageError: where they do not belong together, or there is no such device.
         """
-        device = _device(device)
+        device = device_named(device)
         files = reference() if weights is None else weights if isinstance(weights, WeightFiles) else in_folder(Path(weights))
         stage1 = load_stage1(files.encoder, files.renderer)
         stage2 = None if files.stage2 is None else Stage2.load(files.stage2, encoder_hash=stage1.encoder_hash)
@@ -292,7 +292,7 @@ class Live:
         return self._agent.render(self._subject, latents.split(self.chunk))
 
 
-def _device(name: str | torch.device | None) -> torch.device:
+def device_named(name: str | torch.device | None) -> torch.device:
     """
     Raises:
         UsageError: where there is no such device.

@@ -1,0 +1,221 @@
+"""One evaluation from its options to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+import dyconv
+from dyconv.errors import DyconvError, ModelMissing, UsageError
+from training.evaluation import foreign, report, samples
+from training.evaluation.baselines import NAMES, make_baseline
+from training.evaluation.case import Case
+from training.evaluation.catalogue import Catalogue, catalogue
+from training.evaluation.engine import Engine
+from training.evaluation.job import TRUTH, Job
+from training.evaluation.metric import Choice
+from training.evaluation.results import About, DataSet, Described, Difference, Missing, Report, SampleVideo, SystemInfo
+from training.evaluation.sets import CaseSet, open_set
+from training.evaluation.spent import Spent
+from training.evaluation.systems import Checkpoint, Folder, System
+from training.evaluation.tally import Tally, differences
+from training.evaluation.telling import Telling
+from training.evaluation.videos import open_video
+
+if TYPE_CHECKING:
+    from dyconv.infp.agent import Agent
+
+REFERENCE = "reference"
+PARTLY = 3  # exit status where some cases could not be measured
+
+
+@dataclass(frozen=True)
+class Means:
+    """What an evaluation works with."""
+
+    cases: CaseSet
+    chosen: list[Case]
+    agent: Agent | None
+    systems: list[System]
+    device: torch.device
+    size: int
+
+
+def evaluate(job: Job) -> int:
+    """Make and measure what a job asks for, and write its report.
+
+    Returns:
+        Exit status: 0, or 3 where some cases could not be measured (the report names them).
+
+    Raises:
+        UsageError: where the options do not fit, or nothing can be measured.
+    """
+    telling = Telling()
+    cases = open_set(job.data, job.views, only=job.only, without=job.without, train=job.train, cache=job.cache)
+    means = _means(job, cases)
+    spent = Spent(means.device)
+    found = catalogue(_choice(job, means.agent, means.device), job.metrics)
+    engine = Engine(means.cases, means.chosen, means.systems, found, job.out, size=means.size, device=means.device, spent=spent)
+    telling.line(f"{len(means.chosen)} cases of {cases.about['sources']} sources, {len(found.metrics)} metrics")
+    engine.measure(telling)
+    tallies = engine.tallies(telling)
+    written = _samples(job, engine)
+    with spent("intervals"):
+        results = tuple(one for tally in tallies.values() for one in tally.estimates(job.draws, job.seed))
+        compared = tuple(_differences(job, tallies))
+    told = Report(
+        about=_about(job, means, found),
+        metrics=tuple(Described(one.name, one.better, one.unit, one.about, found.groups[one.name]) for one in found.metrics),
+        results=results,
+        differences=compared,
+        unavailable=tuple(Missing(one.name, one.why, one.fix) for one in found.unavailable),
+        problems=tuple(engine.problems),
+        profile=spent.profile(),
+        samples=written,
+    )
+    report.write(told, job.out)
+    _tell(telling, told, job.out)
+    return PARTLY if engine.problems else 0
+
+
+def _means(job: Job, cases: CaseSet) -> Means:
+    agent = _agent(job)
+    device = _device(job, agent)
+    systems = _systems(job, cases, agent)
+    chosen = spread(cases.cases, job.limit)
+    return Means(cases, chosen, agent, systems, device, job.size or (agent.size if agent else _first_size(systems, chosen)))
+
+
+def _agent(job: Job) -> Agent | None:
+    """The weights that are measured; the packaged ones where only baselines or `infp` features need some."""
+    from dyconv.infp.agent import Agent
+
+    if job.checkpoint is None and not job.baselines and "infp" not in job.features:
+        return None
+    weights = None if job.checkpoint in (None, REFERENCE) else job.checkpoint
+    return Agent.load(weights, device=job.device)
+
+
+def _device(job: Job, agent: Agent | None) -> torch.device:
+    from dyconv.infp.agent import device_named
+
+    return device_named(job.device) if agent is None else agent.device
+
+
+def _systems(job: Job, cases: CaseSet, agent: Agent | None) -> list[System]:
+    """
+    Raises:
+        UsageError: where two have one name.
+    """
+    systems: list[System] = [Folder(folder, name=name) for name, folder in job.videos.items()]
+    if agent is not None:
+        if job.checkpoint is not None:
+            systems.insert(0, Checkpoint(agent, style=job.style, seed=job.seed))
+        systems += [make_baseline(name, agent, cases, job.train, job.seed, cache=job.cache) for name in job.baselines]
+    names = [TRUTH, *NAMES, *(one.name for one in systems if one.name not in NAMES)]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"two systems have one name: {', '.join(sorted(names))}", hint="give --videos NAME=FOLDER another name"
+        )
+    return systems
+
+
+def _first_size(systems: Sequence[System], chosen: Sequence[Case]) -> int:
+    """Side of the first readable video of somebody else's system."""
+    for system in systems:
+        files = [(system.find(case), case.frames) for case in chosen] if isinstance(system, Folder) else []
+        for file, frames in files:
+            with suppress(DyconvError):
+                if file is not None:
+                    return open_video(file, frames=frames, where=str(file)).size
+    raise UsageError(
+        "nothing says at which size videos are compared",
+        hint="give --checkpoint, --videos with at least one video that can be read, or --size",
+    )
+
+
+def _choice(job: Job, agent: Agent | None, device: torch.device) -> Choice:
+    return Choice(
+        device=device,
+        features=job.features,
+        stage1=None if agent is None else agent.stage1,
+        coefficients=job.coefficients,
+        clusters=job.clusters,
+        weights=job.weights,
+        every=job.every,
+    )
+
+
+def spread(cases: Sequence[Case], limit: int | None) -> list[Case]:
+    """All cases, or `limit` of them evenly spread, in order."""
+    if limit is None or limit >= len(cases):
+        return list(cases)
+    return [cases[len(cases) * number // limit] for number in range(limit)]
+
+
+def _differences(job: Job, tallies: dict[str, Tally]) -> list[Difference]:
+    """What is measured, less each baseline."""
+    others = [name for name in job.baselines if name in tallies]
+    ours = [name for name in tallies if name != TRUTH and name not in others]
+    return [one for mine in ours for its in others for one in differences(tallies[mine], tallies[its], job.draws, job.seed)]
+
+
+def _samples(job: Job, engine: Engine) -> tuple[SampleVideo, ...]:
+    """Side-by-side videos of a few cases that every system has made."""
+    whole = [case for case in engine.measured(TRUTH) if all(engine.video(one.name, case) for one in engine.systems)]
+    out = []
+    for case in spread(whole, job.samples) if engine.systems else []:
+        truth = engine.set.truth(case)
+        columns: list[tuple[str, bytes | Path]] = [(TRUTH, truth.video)]
+        columns += [(one.name, video) for one in engine.systems if (video := engine.video(one.name, case)) is not None]
+        path = job.out / "samples" / f"{case.view}.{case.name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with engine.spent("side by side"):
+            samples.side_by_side(columns, path, frames=case.frames, sound=(truth.own, truth.partner))
+        name = str(path.relative_to(job.out))
+        out.append(SampleVideo(name, case.name, case.view, tuple(label for label, _ in columns), "own voice, partner's voice"))
+    return tuple(out)
+
+
+def _about(job: Job, means: Means, found: Catalogue) -> About:
+    told = dict(means.cases.about)
+    name, version = str(told.pop("name")), str(told.pop("version"))
+    return About(
+        command=job.command,
+        dyconv=dyconv.__version__,
+        torch=torch.__version__,
+        device=str(means.device),
+        seed=job.seed,
+        data=(DataSet(name, version, told),),
+        systems=tuple(SystemInfo(one.name, one.version) for one in means.systems),
+        views=tuple(job.views),
+        features=job.features,
+        clusters=job.clusters,
+        weights=_weights(found, job, means),
+        more={"size": f"{means.size} px", "cases": len(means.chosen), "every": job.every, "style": job.style},
+    )
+
+
+def _weights(found: Catalogue, job: Job, means: Means) -> dict[str, str]:
+    """Foreign networks that are there."""
+    out = {}
+    for name in foreign.MODELS:
+        try:
+            foreign.find(name, _choice(job, means.agent, means.device))
+        except ModelMissing:
+            continue
+        out[name] = str(foreign.pinned(name).sha256)
+    return out
+
+
+def _tell(telling: Telling, told: Report, out: Path) -> None:
+    for problem in told.problems[:10]:
+        telling.line(f"{problem.case} ({problem.system}): {problem.message}")
+    if told.problems:
+        telling.line(f"{len(told.problems)} problems in all: see {out / 'report.md'}")
+    telling.line(f"report: {out / 'report.html'}")
