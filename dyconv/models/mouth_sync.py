@@ -70,13 +70,27 @@ class MouthSync:
         talking = np.where(track.present, speech, 0.0)
         if float(talking.sum()) < _ENOUGH_S * FPS:
             return None
+        return self.offset_of(*self.vectors(track, samples), talking)
+
+    def vectors(self, track: FaceTrack, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors float32 [T, 48] of lips and of sound: their dot product says how well they agree."""
         import torch
 
-        lips, voice = (np.zeros((len(talking), self._net.seen_sync.out_features), np.float32) for _ in range(2))
+        lips, voice = (np.zeros((len(track.present), self._net.seen_sync.out_features), np.float32) for _ in range(2))
         with torch.inference_mode():
             for start, low, seen, heard in self._blocks(track, samples):
                 for target, vectors in zip((lips, voice), self._net.sync(seen, heard), strict=True):
                     target[start : start + _BLOCK] = vectors[0, start - low : start - low + _BLOCK].numpy()
+        return lips, voice
+
+    def offset_of(self, lips: np.ndarray, voice: np.ndarray, talking: np.ndarray) -> AvOffset | None:
+        """The shift of `vectors`, or None with under a second of speech.
+
+        Args:
+            talking: float32 [T], weight of each frame: speech while the face is seen.
+        """
+        if float(talking.sum()) < _ENOUGH_S * FPS:
+            return None
         curve = agreement(lips, voice, talking)
         return AvOffset(best_shift(curve), self._confidence(prominence(curve, float(talking.sum()))))
 
