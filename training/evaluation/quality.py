@@ -11,7 +11,7 @@ from training.evaluation.metric import Choice, Family, FrameMean, Metric, Sums
 
 NAME = "quality"
 FACE = 128  # pixels that every face is scaled to before its sharpness is told
-STILL = 0.5  # grey levels of 255: a picture none of whose parts changes by more is a repeated one
+STILL = 0.3  # grey levels of 255: a picture none of whose parts changes by more is a repeated one
 _PARTS = 16  # parts a side, of which each one's mean is watched
 _BLOCK = 8.0  # source pixels between the edges of a codec's blocks
 _NEAR = 0.25  # octaves around the blocks' frequency that their strength is held against

@@ -16,6 +16,7 @@ from training.evaluation.plots import Plot, draw
 from training.evaluation.published import NOTE, TABLES
 from training.evaluation.results import About, Report
 from training.evaluation.tables import ARROWS, Table, difference_tables, main_tables, slice_tables, views_of
+from training.evaluation.versus import verdicts
 
 _PROBLEMS_SHOWN = 200
 
@@ -67,6 +68,7 @@ def _told(report: Report) -> dict[str, Any]:
         "about": report.about,
         "facts": facts(report.about),
         "views": views,
+        "verdicts": verdicts(report),
         "problems": report.problems[:_PROBLEMS_SHOWN],
         "problems_more": max(0, len(report.problems) - _PROBLEMS_SHOWN),
         "profile": profile_rows(report.profile),

@@ -129,7 +129,7 @@ def difference_tables(report: Report, view: str) -> list[Table]:
     """Differences over all frames, one row for each pair of systems; what chance alone does not explain is marked as best."""
     rows: dict[tuple[str, str], dict[str, Difference]] = {}
     for item in report.differences:
-        if item.view == view and item.slice == ALL:
+        if item.view == view and item.slice == ALL and item.paired:
             rows.setdefault((item.system, item.against), {})[item.metric] = item
     tables = []
     for title, metrics in groups_of(report, {name for found in rows.values() for name in found}):
