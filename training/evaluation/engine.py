@@ -15,10 +15,10 @@ from dyconv.errors import DyconvError, UsageError
 from training.evaluation.case import Case, Truth
 from training.evaluation.catalogue import Catalogue
 from training.evaluation.evidence import Evidence
-from training.evaluation.job import TRUTH
+from training.evaluation.metric import Replay
 from training.evaluation.notes import told
 from training.evaluation.reader import Reader
-from training.evaluation.results import Problem
+from training.evaluation.results import GROUND_TRUTH, Problem
 from training.evaluation.sets import CaseSet
 from training.evaluation.spent import Spent
 from training.evaluation.systems import System
@@ -74,7 +74,7 @@ class Engine:
                     truth = self.set.truth(case)
                 self.reader.read_truth(truth)
             except DyconvError as error:
-                self._problem(error, case, TRUTH)
+                self._problem(error, case, GROUND_TRUTH)
                 continue
             self._true.append(case)
             for system in self.systems:
@@ -91,22 +91,24 @@ class Engine:
             return
         self._videos[system.name, case] = video
 
-    def tallies(self, telling: Telling) -> dict[str, Tally]:
-        """Sums of all that was measured, the ground truth first, by system.
+    def fit(self, truths: Replay) -> None:
+        """Fit what metrics fit on the ground truth (SID's clusters).
 
         Raises:
             UsageError: where not a single case could be read.
         """
         if not self._true:
-            raise UsageError(
-                f"none of the {len(self.cases)} cases could be read: {self.problems[0].message}", hint=self.problems[0].hint
-            )
+            first = self.problems[0]
+            raise UsageError(f"none of the {len(self.cases)} cases could be read: {first.message}", hint=first.hint)
         with self.spent("fitting"):
             for metric in self.catalogue.metrics:
-                metric.prepare(self.truths)
+                metric.prepare(truths)
+
+    def tallies(self, telling: Telling) -> dict[str, Tally]:
+        """Sums of all that was measured, the ground truth first, by system. Metrics have to be fitted before."""
         units = {case.unit for case in self._true}
         out = {}
-        for name in (TRUTH, *(system.name for system in self.systems)):
+        for name in (GROUND_TRUTH, *(system.name for system in self.systems)):
             out[name] = Tally(self.catalogue.metrics, name, units=units)
             for case in telling.each(self.measured(name), f"adding up {name}"):
                 with self.spent("adding up"):
@@ -119,15 +121,15 @@ class Engine:
         for case in self._true:
             if case.name not in seen:
                 seen.add(case.name)
-                yield self.evidence(TRUTH, case)
+                yield self.evidence(GROUND_TRUTH, case)
 
     def measured(self, system: str) -> list[Case]:
         """Cases of which a system's video was read."""
-        return [case for case in self._true if system == TRUTH or (system, case) in self._videos]
+        return [case for case in self._true if system == GROUND_TRUTH or (system, case) in self._videos]
 
     def evidence(self, system: str, case: Case) -> Evidence:
         """Everything read of a case of `measured`."""
-        if system == TRUTH:
+        if system == GROUND_TRUTH:
             return self.reader.evidence(case, None)
         return self.reader.evidence(case, system, told(self._videos[system, case]))
 

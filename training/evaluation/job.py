@@ -10,7 +10,6 @@ from pathlib import Path
 from dyconv.errors import UsageError
 from training.evaluation.case import View
 
-TRUTH = "ground truth"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 

@@ -168,7 +168,7 @@ class Reader:
         return Kept(self.out / "cases" / f"{case.name}.npz")
 
     def _made(self, case: Case, system: str) -> Kept:
-        return Kept(self.out / system / case.view / f"{case.name}.npz")
+        return Kept(self.out / "made" / system / case.view / f"{case.name}.npz")
 
     def _truth_keys(self, clip: str, person: str) -> dict[str, str]:
         return self._keys(key_of(self.set_key, clip, person, self.size, FACES_VERSION))

@@ -17,9 +17,19 @@ from training.evaluation.baselines import NAMES, make_baseline
 from training.evaluation.case import Case
 from training.evaluation.catalogue import Catalogue, catalogue
 from training.evaluation.engine import Engine
-from training.evaluation.job import TRUTH, Job
+from training.evaluation.job import Job
 from training.evaluation.metric import Choice
-from training.evaluation.results import About, DataSet, Described, Difference, Missing, Report, SampleVideo, SystemInfo
+from training.evaluation.results import (
+    GROUND_TRUTH,
+    About,
+    DataSet,
+    Described,
+    Difference,
+    Missing,
+    Report,
+    SampleVideo,
+    SystemInfo,
+)
 from training.evaluation.sets import CaseSet, open_set
 from training.evaluation.spent import Spent
 from training.evaluation.systems import Checkpoint, Folder, System
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
     from dyconv.infp.agent import Agent
 
 REFERENCE = "reference"
+OURS = "ours"
 PARTLY = 3  # exit status where some cases could not be measured
 
 
@@ -55,22 +66,31 @@ def evaluate(job: Job) -> int:
     Raises:
         UsageError: where the options do not fit, or nothing can be measured.
     """
-    telling = Telling()
     cases = open_set(job.data, job.views, only=job.only, without=job.without, train=job.train, cache=job.cache)
-    means = _means(job, cases)
-    spent = Spent(means.device)
-    found = catalogue(_choice(job, means.agent, means.device), job.metrics)
-    engine = Engine(means.cases, means.chosen, means.systems, found, job.out, size=means.size, device=means.device, spent=spent)
-    telling.line(f"{len(means.chosen)} cases of {cases.about['sources']} sources, {len(found.metrics)} metrics")
+    agent = _agent(job)
+    return finish(job, measured(job, cases, agent, _systems(job, cases, agent)))
+
+
+def measured(job: Job, cases: CaseSet, agent: Agent | None, systems: Sequence[System]) -> Report:
+    """Measure systems on a set; the report is not written yet."""
+    telling = Telling()
+    device = _device(job, agent)
+    spent = Spent(device)
+    chosen = spread(cases.cases, job.limit)
+    means = Means(cases, chosen, agent, list(systems), device, _size(job, agent, systems, chosen))
+    found = catalogue(_choice(job, agent, device), job.metrics)
+    engine = Engine(cases, chosen, systems, found, job.out, size=means.size, device=device, spent=spent)
+    telling.line(f"{len(chosen)} cases of {cases.about['sources']} sources, {len(found.metrics)} metrics")
     engine.measure(telling)
+    engine.fit(engine.truths)
     tallies = engine.tallies(telling)
     written = _samples(job, engine)
     with spent("intervals"):
         results = tuple(one for tally in tallies.values() for one in tally.estimates(job.draws, job.seed))
         compared = tuple(_differences(job, tallies))
-    told = Report(
-        about=_about(job, means, found),
-        metrics=tuple(Described(one.name, one.better, one.unit, one.about, found.groups[one.name]) for one in found.metrics),
+    return Report(
+        about=_about(job, means),
+        metrics=described(found),
         results=results,
         differences=compared,
         unavailable=tuple(Missing(one.name, one.why, one.fix) for one in found.unavailable),
@@ -78,17 +98,23 @@ def evaluate(job: Job) -> int:
         profile=spent.profile(),
         samples=written,
     )
+
+
+def finish(job: Job, told: Report) -> int:
+    """Write a report and say where it is; the exit status."""
     report.write(told, job.out)
-    _tell(telling, told, job.out)
-    return PARTLY if engine.problems else 0
+    telling = Telling()
+    for problem in told.problems[:10]:
+        telling.line(f"{problem.case} ({problem.system}): {problem.message}")
+    if told.problems:
+        telling.line(f"{len(told.problems)} problems in all: see {job.out / 'report.md'}")
+    telling.line(f"report: {job.out / 'report.html'}")
+    return PARTLY if told.problems else 0
 
 
-def _means(job: Job, cases: CaseSet) -> Means:
-    agent = _agent(job)
-    device = _device(job, agent)
-    systems = _systems(job, cases, agent)
-    chosen = spread(cases.cases, job.limit)
-    return Means(cases, chosen, agent, systems, device, job.size or (agent.size if agent else _first_size(systems, chosen)))
+def described(found: Catalogue) -> tuple[Described, ...]:
+    """The metrics, as the report tells of them."""
+    return tuple(Described(one.name, one.better, one.unit, one.about, found.groups[one.name]) for one in found.metrics)
 
 
 def _agent(job: Job) -> Agent | None:
@@ -110,23 +136,23 @@ def _device(job: Job, agent: Agent | None) -> torch.device:
 def _systems(job: Job, cases: CaseSet, agent: Agent | None) -> list[System]:
     """
     Raises:
-        UsageError: where two have one name.
+        UsageError: where a folder has the name of something else.
     """
     systems: list[System] = [Folder(folder, name=name) for name, folder in job.videos.items()]
     if agent is not None:
         if job.checkpoint is not None:
-            systems.insert(0, Checkpoint(agent, style=job.style, seed=job.seed))
+            systems.insert(0, Checkpoint(agent, name=OURS, style=job.style, seed=job.seed))
         systems += [make_baseline(name, agent, cases, job.train, job.seed, cache=job.cache) for name in job.baselines]
-    names = [TRUTH, *NAMES, *(one.name for one in systems if one.name not in NAMES)]
-    if len(set(names)) < len(names):
-        raise UsageError(
-            f"two systems have one name: {', '.join(sorted(names))}", hint="give --videos NAME=FOLDER another name"
-        )
+    reserved = {GROUND_TRUTH, OURS, *NAMES}
+    if taken := reserved & set(job.videos):
+        raise UsageError(f"--videos: {taken.pop()} is the name of another row", hint="give NAME=FOLDER another name")
     return systems
 
 
-def _first_size(systems: Sequence[System], chosen: Sequence[Case]) -> int:
-    """Side of the first readable video of somebody else's system."""
+def _size(job: Job, agent: Agent | None, systems: Sequence[System], chosen: Sequence[Case]) -> int:
+    """--size, or the agent's, or the side of the first readable video of somebody else's system."""
+    if job.size or agent:
+        return job.size or (agent.size if agent else 0)
     for system in systems:
         files = [(system.find(case), case.frames) for case in chosen] if isinstance(system, Folder) else []
         for file, frames in files:
@@ -161,17 +187,17 @@ def spread(cases: Sequence[Case], limit: int | None) -> list[Case]:
 def _differences(job: Job, tallies: dict[str, Tally]) -> list[Difference]:
     """What is measured, less each baseline."""
     others = [name for name in job.baselines if name in tallies]
-    ours = [name for name in tallies if name != TRUTH and name not in others]
+    ours = [name for name in tallies if name != GROUND_TRUTH and name not in others]
     return [one for mine in ours for its in others for one in differences(tallies[mine], tallies[its], job.draws, job.seed)]
 
 
 def _samples(job: Job, engine: Engine) -> tuple[SampleVideo, ...]:
     """Side-by-side videos of a few cases that every system has made."""
-    whole = [case for case in engine.measured(TRUTH) if all(engine.video(one.name, case) for one in engine.systems)]
+    whole = [case for case in engine.measured(GROUND_TRUTH) if all(engine.video(one.name, case) for one in engine.systems)]
     out = []
     for case in spread(whole, job.samples) if engine.systems else []:
         truth = engine.set.truth(case)
-        columns: list[tuple[str, bytes | Path]] = [(TRUTH, truth.video)]
+        columns: list[tuple[str, bytes | Path]] = [(GROUND_TRUTH, truth.video)]
         columns += [(one.name, video) for one in engine.systems if (video := engine.video(one.name, case)) is not None]
         path = job.out / "samples" / f"{case.view}.{case.name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +208,7 @@ def _samples(job: Job, engine: Engine) -> tuple[SampleVideo, ...]:
     return tuple(out)
 
 
-def _about(job: Job, means: Means, found: Catalogue) -> About:
+def _about(job: Job, means: Means) -> About:
     told = dict(means.cases.about)
     name, version = str(told.pop("name")), str(told.pop("version"))
     return About(
@@ -196,12 +222,12 @@ def _about(job: Job, means: Means, found: Catalogue) -> About:
         views=tuple(job.views),
         features=job.features,
         clusters=job.clusters,
-        weights=_weights(found, job, means),
+        weights=_weights(job, means),
         more={"size": f"{means.size} px", "cases": len(means.chosen), "every": job.every, "style": job.style},
     )
 
 
-def _weights(found: Catalogue, job: Job, means: Means) -> dict[str, str]:
+def _weights(job: Job, means: Means) -> dict[str, str]:
     """Foreign networks that are there."""
     out = {}
     for name in foreign.MODELS:
@@ -211,11 +237,3 @@ def _weights(found: Catalogue, job: Job, means: Means) -> dict[str, str]:
             continue
         out[name] = str(foreign.pinned(name).sha256)
     return out
-
-
-def _tell(telling: Telling, told: Report, out: Path) -> None:
-    for problem in told.problems[:10]:
-        telling.line(f"{problem.case} ({problem.system}): {problem.message}")
-    if told.problems:
-        telling.line(f"{len(told.problems)} problems in all: see {out / 'report.md'}")
-    telling.line(f"report: {out / 'report.html'}")
