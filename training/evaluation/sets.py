@@ -149,8 +149,8 @@ def open_set(
 ) -> CaseSet:
     """The people of a build whose face is in the clip, in some views.
 
-    A person is a case of a view whose voices exist: in `talking` they are heard, in `listening` the partner is, in `interactive`
-    at least one of them; `video` needs no voice.
+    A person is a case of a view whose voices exist: in `talking` they are heard, in `listening` the partner is, in
+    `interactive` at least one of them; `video` needs no voice.
 
     Args:
         data: folder or URI of a build or release; `BUILD@split` for a split of a release, as its clip table tells.

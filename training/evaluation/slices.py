@@ -1,8 +1,8 @@
 """Slices: by name, the frames of a case that results are told of apart.
 
 - `all`.
-- `state=speaking|listening|both|silent`: who speaks by the turns of the record. Frames with speech that is nobody's (off screen,
-  or not decided) are in none of them.
+- `state=speaking|listening|both|silent`: who speaks by the turns of the record. Frames with speech that is nobody's (off
+  screen, or not decided) are not silent.
 - `pose=frontal|turned|profile`: the yaw of the true face, below 15 degrees to either side, below 40, and from there on.
 - `overlap=<2%|2-10%|>10%`: of the clip, as a share of its time.
 - `language=...`, `layout=...`, `version=...` (of the release): of the clip, where they are known.
@@ -23,8 +23,7 @@ from dyconv.time import Span
 from training.evaluation.case import ALL
 
 TURNED, PROFILE = 15.0, 40.0  # degrees of yaw from which a face is
-_OVERLAPS = ((0.02, "<2%"), (0.10, "2-10%"))
-_MOST_OVERLAP = ">10%"
+_SOME_OVERLAP, _MUCH_OVERLAP = 0.02, 0.10  # share of the clip from which, and beyond which
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def overlap_of(clip: Clip) -> str:
     """The class of the share of a clip in which both speak."""
     spoken = [union([turn.span for turn in clip.turns if turn.person == person]) for person in PERSONS]
     share = seconds_of(common(*spoken)) / (float(clip.span.duration) or 1.0)
-    return next((name for most, name in _OVERLAPS if share < most), _MOST_OVERLAP)
+    return "<2%" if share < _SOME_OVERLAP else "2-10%" if share <= _MUCH_OVERLAP else ">10%"
 
 
 def _spoken(spans: Sequence[Span], frames: int) -> np.ndarray:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import av
 
 _NEAR = Fraction(1, 4 * FPS)  # s: containers round timestamps (Matroska to 1 ms); a frame this far off is another frame
+_SQUARE = r"crop=min(iw\,ih):min(iw\,ih),setsar=1"  # for ffmpeg
 
 
 class BadVideo(DyconvError):
@@ -127,7 +128,7 @@ def open_video(source: bytes | Path, *, frames: int, where: str) -> Video:
         )
         raise BadVideo(
             f"{where}: expected a square upright picture, found {shape}",
-            hint=f"make it of the square face crop of the build, or: {_ffmpeg(source, '-vf', 'crop=min(iw\\,ih):min(iw\\,ih),setsar=1')}",
+            hint=f"make it of the square face crop of the build, or cut it: {_ffmpeg(source, '-vf', _SQUARE)}",
         )
     _check_rate(times, source, where)
     if len(times) != frames:
