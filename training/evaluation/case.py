@@ -18,6 +18,7 @@ class View(StrEnum):
     TALKING = "talking"  # the own voice; the partner is silent
     LISTENING = "listening"  # the partner's voice; the own one is silent
     VIDEO = "video"  # the true video, as a driver
+    DATA = "data"  # nothing is made: the set itself is measured
 
 
 @dataclass(frozen=True)

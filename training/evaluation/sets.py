@@ -252,7 +252,7 @@ def _of_split(rows: Sequence[Mapping[str, Any]], build: str, split: str | None) 
 
 def _possible(item: Item, person: str, view: View) -> bool:
     own, partner = person in item.heard, _other(person) in item.heard
-    return {View.TALKING: own, View.LISTENING: partner, View.INTERACTIVE: own or partner, View.VIDEO: True}[view]
+    return {View.TALKING: own, View.LISTENING: partner, View.INTERACTIVE: own or partner}.get(view, True)
 
 
 def _other(person: str) -> str:
