@@ -65,9 +65,7 @@ def command(
     only: Annotated[list[str] | None, typer.Option(help="pattern of source ids to measure on; may be given again")] = None,
     without: Annotated[list[str] | None, typer.Option(help="pattern of source ids to leave out; may be given again")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="cases at most, spread over the set")] = None,
-    size: Annotated[
-        int | None, typer.Option(min=32, help="pixels that videos are looked at; default: as made")
-    ] = None,
+    size: Annotated[int | None, typer.Option(min=32, help="pixels that videos are looked at; default: as made")] = None,
     every: Annotated[int, typer.Option(min=1, help="each n-th frame goes to the large networks (FID, CSIM)")] = 1,
     style: Annotated[Style, typer.Option(help="own: give the system frames of the true face as its style")] = Style.NONE,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=FILE of a foreign network; may be given again")] = None,
@@ -113,6 +111,10 @@ def command(
         device=device,
         cache=cache,
     )
+    if job.against is not None:
+        from training.evaluation.datasets import compare
+
+        raise typer.Exit(compare(job))
     from training.evaluation.run import evaluate
 
     raise typer.Exit(evaluate(job))

@@ -74,7 +74,7 @@ def evaluate(job: Job) -> int:
 def measured(job: Job, cases: CaseSet, agent: Agent | None, systems: Sequence[System]) -> Report:
     """Measure systems on a set; the report is not written yet."""
     telling = Telling()
-    device = _device(job, agent)
+    device = device_of(job) if agent is None else agent.device
     spent = Spent(device)
     chosen = spread(cases.cases, job.limit)
     means = Means(cases, chosen, agent, list(systems), device, _size(job, agent, systems, chosen))
@@ -127,10 +127,14 @@ def _agent(job: Job) -> Agent | None:
     return Agent.load(weights, device=job.device)
 
 
-def _device(job: Job, agent: Agent | None) -> torch.device:
+def device_of(job: Job) -> torch.device:
+    """
+    Raises:
+        UsageError: where the job names a device that is not there.
+    """
     from dyconv.infp.agent import device_named
 
-    return device_named(job.device) if agent is None else agent.device
+    return device_named(job.device)
 
 
 def _systems(job: Job, cases: CaseSet, agent: Agent | None) -> list[System]:
