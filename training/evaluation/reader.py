@@ -65,7 +65,8 @@ class Reader:
         told = {f"{CASE}.slice/{name}": mask for name, mask in truth.slices.items()}
         told |= {f"{CASE}.own": log_energy(truth.own), f"{CASE}.other": log_energy(truth.partner)}
         told |= {f"{CASE}.partner": np.asarray(truth.partner_video is not None), f"{CASE}.portrait": np.asarray(truth.portrait)}
-        self._case(case).add(told, self._case_keys(case))
+        told |= {f"{CASE}.record/{name}": np.asarray(value) for name, value in truth.record.items()}
+        self._case(case).add(told, {CASE: self.set_key})
 
     def _look_at(
         self, video: bytes, case: Case, voice: np.ndarray, readers: Sequence[Extractor | Comparison], *, portrait: int = 0
@@ -107,10 +108,21 @@ class Reader:
         truth = _named(self._truth(case.clip, case.person))
         partner = _named(self._truth(case.clip, _other(case.person))) if about[f"{CASE}.partner"] else {}
         made = truth if system is None else _named(self._made(case, system))
-        slices = {name.split("/", 1)[1]: value for name, value in about.items() if name.startswith(f"{CASE}.slice/")}
+        slices, record = _under(about, f"{CASE}.slice/"), _under(about, f"{CASE}.record/")
         frames = {one.name: made[one.name] for one in self.comparisons if one.name in made}
         own, other = about[f"{CASE}.own"], about[f"{CASE}.other"]
-        return Evidence(case, truth, made, partner, frames, told or {}, own, other, slices)
+        return Evidence(
+            case,
+            truth,
+            made,
+            partner,
+            frames,
+            told or {},
+            own,
+            other,
+            slices,
+            {name: float(value) for name, value in record.items()},
+        )
 
     def _extract(self, shown: Shown, video: Video, missing: set[str], known: Arrays, truth: Truth | None = None) -> Arrays:
         """Arrays of those extractors and comparisons that are missing; without a truth the video is compared with itself."""
@@ -173,9 +185,6 @@ class Reader:
     def _truth_keys(self, clip: str, person: str) -> dict[str, str]:
         return self._keys(key_of(self.set_key, clip, person, self.size, FACES_VERSION))
 
-    def _case_keys(self, case: Case) -> dict[str, str]:
-        return {CASE: key_of(self.set_key, case.name)}
-
     def _made_keys(self, case: Case, video: Path) -> dict[str, str]:
         if not video.is_file():
             raise StoreError(f"{case.name}: no video {video}", hint="run the same command again")
@@ -190,6 +199,10 @@ def log_energy(voice: np.ndarray) -> np.ndarray:
     """Log10 of the mean square of each frame's 640 samples, float32 [T]."""
     frames = voice[: len(voice) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME].reshape(-1, SAMPLES_PER_FRAME)
     return np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + _FLOOR).astype(np.float32)
+
+
+def _under(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def _named(kept: Kept) -> Arrays:
