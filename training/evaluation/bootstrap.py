@@ -12,6 +12,7 @@ import numpy as np
 
 Sums = Mapping[str, np.ndarray]
 Value = Callable[[Sums], float]
+Values = Callable[[Sums], np.ndarray]
 Interval = tuple[float, float] | None
 
 LEVEL = 0.95
@@ -31,27 +32,31 @@ def total(parts: Sequence[Sums]) -> dict[str, np.ndarray]:
     return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
 
 
-def drawn_values(value: Value, parts: Sequence[Sums], counts: np.ndarray) -> np.ndarray:
+def drawn_values(value: Value, parts: Sequence[Sums], counts: np.ndarray, values: Values | None = None) -> np.ndarray:
     """The value of every draw, float64 [draws]; NaN where it has none.
 
     Args:
         parts: sums of each unit.
         counts: as of `draw_counts`.
+        values: the same as `value` of many draws at once, sums with one axis more in front; much quicker where there is one.
     """
-    return np.array([value(sums) for sums in _drawn(parts, counts)], np.float64)
+    found = []
+    for sums in _drawn(parts, counts):
+        several = len(next(iter(sums.values())))
+        one_by_one = ({name: array[number] for name, array in sums.items()} for number in range(several))
+        found.append(np.asarray(values(sums)) if values else np.array([value(one) for one in one_by_one], np.float64))
+    return np.concatenate(found)
 
 
 def _drawn(parts: Sequence[Sums], counts: np.ndarray) -> Iterator[Sums]:
-    """Sums of each draw; a chunk of draws at a time, so that large sums do not fill the memory."""
+    """Sums [n, ...] of n draws at a time, so that large sums do not fill the memory."""
     stacked = {name: np.stack([np.asarray(part[name], np.float64) for part in parts]) for name in parts[0]}
     flat = {name: array.reshape(len(parts), -1) for name, array in stacked.items()}
     row = 8 * sum(array.shape[1] for array in flat.values())
     step = max(1, _CHUNK_BYTES // max(row, 1))
     for start in range(0, len(counts), step):
         chunk = counts[start : start + step]
-        sums = {name: (chunk @ array).reshape(len(chunk), *stacked[name].shape[1:]) for name, array in flat.items()}
-        for number in range(len(chunk)):
-            yield {name: array[number] for name, array in sums.items()}
+        yield {name: (chunk @ array).reshape(len(chunk), *stacked[name].shape[1:]) for name, array in flat.items()}
 
 
 def percentile(values: np.ndarray) -> Interval:

@@ -119,3 +119,8 @@ class FrameMean:
 
     def value(self, sums: Sums) -> float:
         return float(sums["sum"] / sums["count"]) if sums["count"] else float("nan")
+
+    def values(self, sums: Sums) -> np.ndarray:
+        """`value` of many sums at once, float64 [n]: a metric may have this beside `value`, for bootstrap draws."""
+        known = sums["count"] != 0
+        return np.where(known, sums["sum"] / np.where(known, sums["count"], 1.0), np.nan)

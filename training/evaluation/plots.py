@@ -82,6 +82,7 @@ def _figure(fills: Sequence[Fill], height: float) -> Figure:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     across = min(_ACROSS, len(fills))
     down = -(-len(fills) // across)
@@ -92,6 +93,7 @@ def _figure(fills: Sequence[Fill], height: float) -> Figure:
         FigureCanvasAgg(figure)
         for number, axes in enumerate(figure.subplots(down, across, squeeze=False).flat):
             if number < len(fills):
+                axes.xaxis.set_major_locator(MaxNLocator(4))
                 fills[number](axes)
             else:
                 axes.set_visible(False)
@@ -190,7 +192,8 @@ def _saved(figure: Figure, folder: Path, name: str, title: str, note: str, view:
 
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-")
     with rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure.savefig(folder / f"{name}.png", dpi=140, facecolor="white", metadata={"Software": None})
+        figure.savefig(folder / f"{name}.png", dpi=120, facecolor="white", metadata={"Software": None})
+        figure.set_layout_engine("none")  # it is laid out: that is most of the time
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()

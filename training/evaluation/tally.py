@@ -11,6 +11,7 @@ import numpy as np
 from dyconv.errors import DyconvError
 from training.evaluation.bootstrap import (
     Interval,
+    Values,
     draw_counts,
     drawn_values,
     jackknife,
@@ -129,6 +130,13 @@ class Tally:
         return Result(self.system, *place, known, low, high, word, how, cases, units, frames)
 
 
+def drawn(metric: Metric, parts: Sequence[Sums], counts: np.ndarray) -> np.ndarray:
+    """A metric's value of every draw; all at once by its `values`, if that belongs to its `value` and is not an ancestor's."""
+    owner = next((kind for kind in type(metric).__mro__ if {"value", "values"} & set(vars(kind))), type(metric))
+    many: Values | None = getattr(metric, "values", None) if "values" in vars(owner) else None
+    return drawn_values(metric.value, parts, counts, many)
+
+
 def draws_of(place: Place, draws: int) -> int:
     """How many draws a place has."""
     return draws if place[1] == ALL else max(1, draws // _SLICE_SHARE)
@@ -156,7 +164,7 @@ def _interval(metric: Metric, value: float, parts: Sequence[Part], draws: int, s
     if metric.heavy:
         interval, how = jackknife(value, left_out(metric.value, sums)), f"jackknife, {len(parts)} groups of units"
     else:
-        interval = percentile(drawn_values(metric.value, sums, draw_counts(len(parts), draws, seed)))
+        interval = percentile(drawn(metric, sums, draw_counts(len(parts), draws, seed)))
         how = f"bootstrap, {draws} draws of {len(parts)} units"
     return interval, how if interval else "no interval: too many draws without a value"
 
@@ -194,7 +202,7 @@ def _difference(
         how = f"jackknife, the same {count} groups of units"
     elif count > 1 and np.isfinite(value):
         counts = draw_counts(count, draws, seed)
-        interval = percentile(drawn_values(metric.value, mine, counts) - drawn_values(metric.value, its, counts))
+        interval = percentile(drawn(metric, mine, counts) - drawn(metric, its, counts))
         how = f"bootstrap, {draws} draws of the same {count} units"
     if left:
         how += f"; {left} left out, as the two have different cases of them"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.evaluation.bootstrap import Interval, draw_counts, drawn_values, jackknife, left_out, percentile, total
+from training.evaluation.bootstrap import Interval, draw_counts, jackknife, left_out, percentile, total
 from training.evaluation.case import ALL
 from training.evaluation.results import Described, Difference, Report, Result, number
 from training.evaluation.tables import cell, short
-from training.evaluation.tally import Part, Place, Tally, draws_of
+from training.evaluation.tally import Part, Place, Tally, drawn, draws_of
 
 _WORDS = {
     "var": ("wider", "narrower"),
@@ -70,11 +70,11 @@ def _difference(one: Tally, other: Tally, place: Place, draws: int, seed: int) -
             interval = (value - reach, value + reach) if np.isfinite(reach) else None
             how = f"jackknife, {len(first)} and {len(second)} groups of units"
         else:
-            drawn = [
-                drawn_values(metric.value, parts, draw_counts(len(parts), draws, seed + number))
-                for number, parts in enumerate((first, second))
-            ]
-            interval = percentile(drawn[0] - drawn[1])
+            mine, its = (
+                drawn(metric, parts, draw_counts(len(parts), draws, seed + index))
+                for index, parts in enumerate((first, second))
+            )
+            interval = percentile(mine - its)
             how = f"bootstrap, {draws} draws of {len(first)} and {len(second)} units"
     low, high = interval or (None, None)
     known, word = number(value)
