@@ -2,7 +2,7 @@
 
 - `static`: the portrait, repeated.
 - `mirror`: the portrait moves as the partner does, relative to how each is held, smoothed.
-- `random-train`: the portrait moves as somebody of the training builds did.
+- `random-train`: the portrait moves as somebody of the training builds did, relative to how each is held.
 - `role-switch`: the same weights with roles assigned by hand, as DIM does (see `dyconv.infp.roles`).
 """
 
@@ -122,7 +122,8 @@ class Mirror(Rendered):
 class RandomTrain(Rendered):
     """True motion of a random person of the training builds, from a random frame on; there and back where it is too short.
 
-    The portrait takes on their pose and expression as they are. Sources of the case itself are never drawn.
+    As in `Mirror`, what their latent differs by from its mean is added to the portrait's. Sources of the case itself are never
+    drawn.
     """
 
     def __init__(self, agent: Agent, train: Sequence[str], seed: int, cache: Path | None) -> None:
@@ -143,7 +144,8 @@ class RandomTrain(Rendered):
         subject = subject_of(self.agent, truth, clock)
         first, last = int(taken.min()), int(taken.max()) + 1
         latents = latents_of(self.agent, face, clock, first, last)[taken - first]
-        yield from self.agent.render(subject, torch.from_numpy(latents))
+        moved = torch.from_numpy(latents - latents.mean(axis=0)).to(self.agent.device)
+        yield from self.agent.render(subject, subject.latent + moved)
 
     def _drawn(self, case: Case) -> tuple[Face, np.ndarray]:
         """A face, and the numbers [T] of its frames that are shown."""
