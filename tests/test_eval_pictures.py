@@ -8,59 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from dyconv.errors import ModelMissing, UsageError
+from tests.eval_frames import blurred, by_scipy, chunk, compared, noisy, pan, shifted, unit
 from training.evaluation import foreign, frechet, pictures
-from training.evaluation.case import ALL, Case, View
-from training.evaluation.evidence import Chunk, Comparison, Evidence
-from training.evaluation.metric import Choice, Metric
+from training.evaluation.metric import Choice
 
 CPU = Choice(device=torch.device("cpu"))
-CASE = Case("clip", "p0", "source", View.VIDEO, 6)
 
 
 @pytest.fixture(scope="module")
 def truth() -> np.ndarray:
-    """Frames uint8 [6, 128, 128, 3] that pan over a photograph."""
-    from skimage import data
-
-    photo = np.asarray(data.astronaut())
-    return np.stack([photo[40 + 4 * shift : 168 + 4 * shift, 160:288] for shift in range(6)])
-
-
-def chunk(frames: np.ndarray, device: str = "cpu") -> Chunk:
-    count = len(frames)
-    return Chunk(0, frames, np.zeros((count, 478, 3), np.float32), np.ones(count, bool), torch.device(device))
-
-
-def unit(frames: np.ndarray) -> Tensor:
-    return chunk(frames).unit
-
-
-def blurred(frames: np.ndarray, amount: float) -> np.ndarray:
-    import cv2
-
-    return np.stack([cv2.GaussianBlur(frame, (0, 0), amount) for frame in frames])
-
-
-def noisy(frames: np.ndarray, amount: float) -> np.ndarray:
-    noise = np.random.default_rng(0).normal(0, 255 * amount, frames.shape)
-    return np.clip(frames + noise, 0, 255).astype(np.uint8)
-
-
-def shifted(frames: np.ndarray, amount: float) -> np.ndarray:
-    return np.roll(frames, round(amount), axis=2)
-
-
-def measured(metric: Metric, comparison: Comparison, truth: np.ndarray, made: np.ndarray) -> float:
-    values = {metric.name: comparison.compare(chunk(truth), chunk(made)).numpy()}
-    everywhere = np.ones(len(truth), bool)
-    silence = np.zeros(len(truth), np.float32)
-    evidence = Evidence(CASE, {}, {}, {}, values, {}, silence, silence, {ALL: everywhere})
-    sums = metric.sums(evidence, everywhere)
-    assert sums is not None
-    return metric.value(sums)
+    return pan(6, 128)
 
 
 def test_ssim_agrees_with_scikit_image_and_torchmetrics(truth: np.ndarray) -> None:
@@ -98,7 +57,7 @@ def test_psnr_agrees_with_scikit_image_and_is_known_for_a_constant_error(truth: 
 
 def test_the_true_video_against_itself_is_perfect(truth: np.ndarray) -> None:
     family = pictures.family(CPU)
-    ssim, psnr = (measured(metric, of, truth, truth) for metric, of in zip(family.metrics, family.comparisons, strict=True))
+    ssim, psnr = (compared(metric, of, truth, truth) for metric, of in zip(family.metrics, family.comparisons, strict=True))
     assert ssim == pytest.approx(1, abs=1e-6) and psnr == float("inf")
 
 
@@ -106,8 +65,8 @@ def test_frames_that_are_the_same_do_not_make_the_mean_psnr_infinite(truth: np.n
     family = pictures.family(CPU)
     made = noisy(truth, 0.1)
     made[0] = truth[0]
-    mixed = measured(family.metrics[1], family.comparisons[1], truth, made)
-    assert mixed == pytest.approx(measured(family.metrics[1], family.comparisons[1], truth[1:], made[1:])) and 15 < mixed < 25
+    mixed = compared(family.metrics[1], family.comparisons[1], truth, made)
+    assert mixed == pytest.approx(compared(family.metrics[1], family.comparisons[1], truth[1:], made[1:])) and 15 < mixed < 25
 
 
 @pytest.mark.parametrize(("corrupt", "amounts"), [(blurred, (0.5, 1, 3)), (noisy, (0.02, 0.1, 0.3)), (shifted, (1, 2, 5))])
@@ -116,7 +75,7 @@ def test_they_fall_as_a_picture_gets_worse(
 ) -> None:
     family = pictures.family(CPU)
     for metric, comparison in zip(family.metrics, family.comparisons, strict=True):
-        values = [measured(metric, comparison, truth, corrupt(truth, amount)) for amount in amounts]
+        values = [compared(metric, comparison, truth, corrupt(truth, amount)) for amount in amounts]
         assert values == sorted(values, reverse=True) and len(set(values)) == len(values), metric.name
 
 
@@ -140,14 +99,6 @@ def test_pictures_agree_on_the_gpu(truth: np.ndarray) -> None:
 def vectors(count: int, size: int, seed: int) -> np.ndarray:
     draw = np.random.default_rng(seed)
     return draw.normal(size=(count, size)) @ draw.normal(size=(size, size)) + draw.normal(size=size)
-
-
-def by_scipy(one: np.ndarray, other: np.ndarray) -> float:
-    from scipy.linalg import sqrtm
-
-    cov1, cov2 = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
-    apart = one.mean(axis=0) - other.mean(axis=0)
-    return float(apart @ apart + np.trace(cov1) + np.trace(cov2) - 2 * np.trace(sqrtm(cov1 @ cov2).real))
 
 
 @pytest.mark.parametrize("count", [400, 40])  # full rank, and fewer vectors than dimensions
