@@ -350,6 +350,16 @@ def test_coefficients_come_from_files_by_view(tmp_path: Path) -> None:
         return float(features.begin(shown).finish()["motion.files.pose"][0, 0])
 
     assert (pose(View.TALKING, Role.TRUTH), pose(View.TALKING, Role.MADE), pose(View.VIDEO, Role.MADE)) == (1.0, 3.0, 2.0)
+    mine = files(made / "ours", "c.p0.npz", pose=np.full((10, 6), 4.0))
+
+    def made_by(system: str) -> float:
+        shown = Shown(Case("c", "p0", "u", View.VIDEO, 10), Role.MADE, 10, np.zeros(6400, np.float32), system=system)
+        return float(features.begin(shown).finish()["motion.files.pose"][0, 0])
+
+    assert (made_by("ours"), made_by("static")) == (4.0, 2.0)
+    mine.unlink()
+    with pytest.raises(UsageError, match="which were taken for static"):  # two systems never share coefficients
+        made_by("ours")
     before = features.version
     files(made, "c.p0.npz", pose=np.full((10, 7), 2.0))
     assert FileFeatures(truth, made).version != before

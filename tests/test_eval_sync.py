@@ -200,7 +200,7 @@ def test_silence_is_not_scored() -> None:
 
 def test_without_weights_the_scores_are_unavailable_and_told_how_to_be_had(tmp_path: Path) -> None:
     found = family(Choice(torch.device("cpu"), weights={"syncnet": tmp_path / "none"}))
-    assert {one.name for one in found.unavailable} == {"lse_c", "lse_d"}
+    assert {one.name for one in found.unavailable} == {"lse-c", "lse-d"}
     assert found.unavailable[0].fix == "dyconv models pull syncnet"
     assert {metric.name for metric in found.metrics} == {
         f"sync.mouth_sync.{what}" for what in ("offset", "within_1", "confidence")

@@ -64,6 +64,7 @@ class Shown:
         frames: T that will come.
         voice: of who is seen, float32 [T * 640]; silence where there is none.
         portrait: of the true video, the frame that systems are given as the portrait.
+        system: whose video it is, for a made one.
     """
 
     case: Case
@@ -71,6 +72,7 @@ class Shown:
     frames: int
     voice: np.ndarray = field(repr=False)
     portrait: int = 0
+    system: str = ""
 
 
 class Extraction(Protocol):

@@ -152,8 +152,9 @@ class _LatentReading:
 class FileFeatures:
     """`motion.files.expression` and `.pose`, float32 [T, D], from files.
 
-    `<folder>/<view>/<clip>.<person>.npz` or, for all views, `<folder>/<clip>.<person>.npz` has the arrays `expression` [T, De]
-    and `pose` [T, Dp] of that person's video at 25 fps. A partner's are found as their own.
+    `<folder>/<clip>.<person>.npz` has the arrays `expression` [T, De] and `pose` [T, Dp] of that person's video at 25 fps. Those
+    of made videos may lie in `<folder>/<system>/<view>/`, `<folder>/<system>/` or `<folder>/<view>/`; they have to lie below
+    a folder of their system as soon as there are two. A partner's are found as their own.
 
     Args:
         truth, made: folders.
@@ -165,9 +166,10 @@ class FileFeatures:
     def __init__(self, truth: Path, made: Path) -> None:
         self._folders = {Role.TRUTH: truth, Role.MADE: made, Role.PARTNER: truth}
         self._widths: dict[str, tuple[int, Path]] = {}
+        self._system = ""  # whose coefficients lie there without a folder of its own
         for folder in (truth, made):
             if not folder.is_dir():
-                raise UsageError(f"expected a folder of coefficients, found none at {folder}", hint="see docs/evaluation.md")
+                raise UsageError(f"expected a folder of coefficients, found none at {folder}", hint="see --coefficients")
         self.version = f"1.{_fingerprint((truth, made))}"
 
     def begin(self, shown: Shown) -> Extraction:
@@ -176,16 +178,26 @@ class FileFeatures:
             StoreError: where the file is damaged.
             UsageError: where it is missing or its arrays do not fit.
         """
-        name = f"{shown.case.name}.npz"
-        folder = self._folders[shown.role]
-        places = [folder / shown.case.view / name, folder / name]
-        path = next((place for place in places if place.is_file()), None)
-        if path is None:
-            raise UsageError(
-                f"expected coefficients of {shown.case.name} at {places[1]} or {places[0]}, found neither",
-                hint="write that file, or leave this clip out",
-            )
+        path = self._find(shown)
         return _Loaded(self.name, {group: self._array(path, group, shown.frames) for group in FEATURES["files"]})
+
+    def _find(self, shown: Shown) -> Path:
+        name, view, folder = f"{shown.case.name}.npz", shown.case.view, self._folders[shown.role]
+        own = (folder / shown.system / view / name, folder / shown.system / name) if shown.system else ()
+        common = (folder / view / name, folder / name)
+        path = next((place for place in (*own, *common) if place.is_file()), None)
+        hint = "write that file, or leave this clip out with --without"
+        if path is None:
+            where = ", ".join(str(place) for place in (*own, *common))
+            raise UsageError(f"expected coefficients of {shown.case.name} at one of {where}, found none", hint=hint)
+        if shown.system and path in common and shown.system != (self._system or shown.system):
+            raise UsageError(
+                f"expected coefficients of {shown.system} at {own[1]}, found only {path}, which were taken for {self._system}",
+                hint=f"put the coefficients of each system in a folder of its name: {folder}/<system>/",
+            )
+        if path in common:
+            self._system = shown.system or self._system
+        return path
 
     def _array(self, path: Path, group: str, frames: int) -> np.ndarray:
         from dyconv.arrays import load_arrays

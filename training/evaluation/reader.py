@@ -99,7 +99,8 @@ class Reader:
                 f"{video}: expected {size} px, as the others of {system}, found {file.size} px",
                 hint="give videos of one size: what is enlarged is not measured alike",
             )
-        arrays = self._extract(Shown(case, Role.MADE, case.frames, truth.own), file, missing, kept.arrays(), truth)
+        shown = Shown(case, Role.MADE, case.frames, truth.own, system=system)
+        arrays = self._extract(shown, file, missing, kept.arrays(), truth)
         kept.add(arrays, {name: keys[name] for name in missing})
 
     def evidence(self, case: Case, system: str | None, told: Mapping[str, float] | None = None) -> Evidence:
@@ -121,7 +122,7 @@ class Reader:
             own,
             other,
             slices,
-            {name: float(value) for name, value in record.items()},
+            {name: float(value.item()) for name, value in record.items()},
         )
 
     def _extract(self, shown: Shown, video: Video, missing: set[str], known: Arrays, truth: Truth | None = None) -> Arrays:

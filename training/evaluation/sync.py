@@ -175,7 +175,7 @@ class LseC(_Lse):
         about = (
             "SyncNet's confidence: median over shifts of +-15 frames of the mean distance, less its minimum; mean over clips"
         )
-        super().__init__("lse_c", better="higher", unit="", about=about, needs=frozenset({NETWORK}))
+        super().__init__("lse-c", better="higher", unit="", about=about, needs=frozenset({NETWORK}))
 
     def of(self, distances: np.ndarray) -> float:
         return float(np.median(distances) - distances.min())
@@ -186,7 +186,7 @@ class LseD(_Lse):
 
     def __init__(self) -> None:
         about = "SyncNet's distance of lips and voice at the best shift of +-15 frames, mean over clips"
-        super().__init__("lse_d", better="lower", unit="", about=about, needs=frozenset({NETWORK}))
+        super().__init__("lse-d", better="lower", unit="", about=about, needs=frozenset({NETWORK}))
 
     def of(self, distances: np.ndarray) -> float:
         return float(distances.min())
