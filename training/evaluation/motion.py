@@ -152,9 +152,9 @@ class _LatentReading:
 class FileFeatures:
     """`motion.files.expression` and `.pose`, float32 [T, D], from files.
 
-    `<folder>/<clip>.<person>.npz` has the arrays `expression` [T, De] and `pose` [T, Dp] of that person's video at 25 fps. Those
-    of made videos may lie in `<folder>/<system>/<view>/`, `<folder>/<system>/` or `<folder>/<view>/`; they have to lie below
-    a folder of their system as soon as there are two. A partner's are found as their own.
+    `<folder>/<clip>.<person>.npz` has the arrays `expression` [T, De] and `pose` [T, Dp] of that person's video at 25 fps; a
+    partner's are found as their own. Those of made videos may lie in `<folder>/<system>/<view>/`, `<folder>/<system>/` or
+    `<folder>/<view>/`; they have to lie below a folder of their system as soon as there are two.
 
     Args:
         truth, made: folders.
