@@ -11,8 +11,9 @@ from training.evaluation.metric import Choice, Family, FrameMean, Metric, Sums
 
 NAME = "quality"
 FACE = 128  # pixels that every face is scaled to before its sharpness is told
-STILL = 0.3  # grey levels of 255: a picture none of whose parts changes by more is a repeated one
-_PARTS = 16  # parts a side, of which each one's mean is watched
+STILL = 0.02  # mean change of the luma, of 255: a picture that changes by less is the one before
+QUIET, SMALL = 0.25, 0.1  # one that changes by less than QUIET, and less than this share of what is usual around it, too
+_AROUND = 25  # frames around a frame, of which the third quartile of the change is what is usual
 _BLOCK = 8.0  # source pixels between the edges of a codec's blocks
 _NEAR = 0.25  # octaves around the blocks' frequency that their strength is held against
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -56,12 +57,9 @@ class _Pass:
         self._steps = steps if self._steps is None else self._steps + steps
 
     def _change(self, luma: np.ndarray) -> float:
-        """The most that a part's mean differs from the frame before."""
-        import cv2
-
-        parts = cv2.resize(luma, (_PARTS, _PARTS), interpolation=cv2.INTER_AREA)
-        before, self._last = self._last, parts
-        return float("nan") if before is None else float(np.abs(parts - before).max())
+        """The mean difference from the frame before."""
+        before, self._last = self._last, luma
+        return float("nan") if before is None else float(np.abs(luma - before).mean())
 
     def finish(self) -> Arrays:
         told = {f"{NAME}.{name}": np.concatenate(values) for name, values in self._told.items()}
@@ -164,8 +162,25 @@ class Frozen(TruthMean):
     """Share of frames that repeat the one before."""
 
     def of(self, evidence: Evidence) -> np.ndarray | None:
-        change = evidence.truth[self.array]
-        return np.where(np.isnan(change), np.nan, change < STILL)
+        return repeated(evidence.truth[self.array])
+
+
+def repeated(change: np.ndarray) -> np.ndarray:
+    """1 for frames that repeat the one before, 0 for others, NaN for the first: float [T].
+
+    Encoding leaves a little change in a repeated frame, and a still face changes little: a frame is told by how much less it
+    changes than those around it.
+
+    Args:
+        change: float [T], mean absolute change of the luma; the first is NaN.
+    """
+    from scipy.ndimage import percentile_filter
+
+    if len(change) < 2:
+        return np.full(len(change), np.nan)
+    usual = percentile_filter(change[1:], 75, size=_AROUND, mode="nearest")
+    still = (change[1:] < STILL) | ((change[1:] < QUIET) & (change[1:] < SMALL * usual))
+    return np.concatenate([[np.nan], still.astype(np.float64)])
 
 
 class Present(TruthMean):
