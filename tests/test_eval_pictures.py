@@ -37,6 +37,13 @@ def test_ssim_agrees_with_scikit_image_and_torchmetrics(truth: np.ndarray) -> No
         np.testing.assert_allclose(found, inside.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_both_ways_to_smooth_are_the_same(truth: np.ndarray) -> None:
+    maps = unit(truth)
+    found = pictures._by_opencv(maps)
+    assert found.shape == (6, 3, 118, 118)
+    np.testing.assert_allclose(found.numpy(), pictures._by_convolution(maps).numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_ssim_of_flat_pictures_is_the_luminance_term() -> None:
     one, other = torch.full((1, 3, 32, 32), 0.25), torch.full((1, 3, 32, 32), 0.75)
     expected = (2 * 0.25 * 0.75 + 1e-4) / (0.25**2 + 0.75**2 + 1e-4)

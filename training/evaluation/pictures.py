@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +15,6 @@ from training.evaluation.metric import Choice, Family, FrameMean, Sums
 
 _SIGMA, _RADIUS = 1.5, 5  # 11 x 11
 _C1, _C2 = 0.01**2, 0.03**2  # K1, K2 of pictures in 0..1
-_FRAMES = 4  # at once: their 15 maps a frame stay small
 
 
 def ssim(truth: Tensor, made: Tensor) -> Tensor:
@@ -28,30 +29,45 @@ def ssim(truth: Tensor, made: Tensor) -> Tensor:
     Args:
         truth, made: float32 [n, 3, H, W] in 0..1, H and W at least 11.
     """
-    with exact():
-        pairs = zip(truth.split(_FRAMES), made.split(_FRAMES), strict=True)
-        return torch.cat([_ssim(*pair) for pair in pairs])
+    if truth.is_cuda:
+        with exact():
+            return _ssim(truth, made, _by_convolution)
+    return torch.cat([_ssim(*pair, _by_opencv) for pair in zip(truth.split(1), made.split(1), strict=True)])  # stays in cache
 
 
-def _ssim(truth: Tensor, made: Tensor) -> Tensor:
-    count, height, width = len(truth), *truth.shape[2:]
-    one, other = truth.reshape(-1, 1, height, width) - 0.5, made.reshape(-1, 1, height, width) - 0.5  # smaller squares
-    means = _smooth(torch.cat([one, other, one * one, other * other, one * other]))
-    mean, mean_other, square, square_other, product = means.chunk(5)
+def _ssim(truth: Tensor, made: Tensor, smooth: Callable[[Tensor], Tensor]) -> Tensor:
+    one, other = truth - 0.5, made - 0.5  # smaller squares are rounded less
+    means = smooth(torch.cat([one, other, one * one, other * other, one * other], dim=1))
+    mean, mean_other, square, square_other, product = means.chunk(5, dim=1)
     variance, variance_other = square - mean * mean, square_other - mean_other * mean_other
     covariance = product - mean * mean_other
     mean, mean_other = mean + 0.5, mean_other + 0.5
     luminance = (2 * mean * mean_other + _C1) / (mean * mean + mean_other * mean_other + _C1)
     structure = (2 * covariance + _C2) / (variance + variance_other + _C2)
-    return (luminance * structure).reshape(count, -1).mean(dim=1)
+    return (luminance * structure).flatten(1).mean(dim=1)
 
 
-def _smooth(maps: Tensor) -> Tensor:
-    """The Gaussian window's mean at each place it fits in, of [m, 1, H, W]."""
-    places = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64)
-    bell = torch.exp(-0.5 * (places / _SIGMA) ** 2)
-    weights = (bell / bell.sum()).to(maps)
-    return functional.conv2d(functional.conv2d(maps, weights.reshape(1, 1, 1, -1)), weights.reshape(1, 1, -1, 1))
+def _window() -> np.ndarray:
+    bell = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SIGMA) ** 2)
+    return bell / bell.sum()
+
+
+def _by_convolution(maps: Tensor) -> Tensor:
+    """The window's mean at each place it fits in, of maps [n, c, H, W]."""
+    count = maps.shape[1]
+    weights = torch.from_numpy(_window()).to(maps)
+    across = functional.conv2d(maps, weights.expand(count, 1, 1, -1), groups=count)
+    return functional.conv2d(across, weights[:, None].expand(count, 1, -1, 1), groups=count)
+
+
+def _by_opencv(maps: Tensor) -> Tensor:
+    """The same, several times as fast on a CPU."""
+    import cv2
+
+    window = _window()
+    smooth = [cv2.sepFilter2D(one, -1, window, window) for one in maps.flatten(0, 1).numpy()]
+    inside = np.stack(smooth)[:, _RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
+    return torch.from_numpy(inside).unflatten(0, maps.shape[:2])
 
 
 def psnr(truth: Tensor, made: Tensor) -> Tensor:
