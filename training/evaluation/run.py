@@ -76,9 +76,9 @@ def measured(job: Job, cases: CaseSet, agent: Agent | None, systems: Sequence[Sy
     telling = Telling()
     device = device_of(job) if agent is None else agent.device
     spent = Spent(device)
+    found = catalogue(_choice(job, agent, device), job.metrics)
     chosen = spread(cases.cases, job.limit)
     means = Means(cases, chosen, agent, list(systems), device, _size(job, agent, systems, chosen))
-    found = catalogue(_choice(job, agent, device), job.metrics)
     engine = Engine(cases, chosen, systems, found, job.out, size=means.size, device=device, spent=spent)
     telling.line(f"{len(chosen)} cases of {cases.about['sources']} sources, {len(found.metrics)} metrics")
     engine.measure(telling)
@@ -170,6 +170,12 @@ def _size(job: Job, agent: Agent | None, systems: Sequence[System], chosen: Sequ
 
 
 def _choice(job: Job, agent: Agent | None, device: torch.device) -> Choice:
+    """
+    Raises:
+        UsageError: for weights of a network that there is not.
+    """
+    for name in job.weights:
+        foreign.pinned(name)
     return Choice(
         device=device,
         features=job.features,
