@@ -29,10 +29,14 @@ from training.evaluation.run import finish, measured
 from training.evaluation.sets import open_set
 from training.evaluation.systems import Maker, fingerprint, subject_of, true_pictures
 from training.evaluation.tables import ARROWS
+from training.evaluation.videos import resized
 
 
 class Corrupted(Maker):
     """A true video made worse.
+
+    Args:
+        size: pixels of the videos written.
 
     Attributes:
         kind: of corruption.
@@ -44,20 +48,25 @@ class Corrupted(Maker):
     unit: ClassVar[str]
     grades: ClassVar[tuple[float, ...]]
 
-    def __init__(self, grade: float, *, told: object = None) -> None:
-        super().__init__(f"{self.kind.replace(' ', '-')}-{grade:g}", [self.kind, grade, told])
-        self.grade = grade
+    def __init__(self, grade: float, size: int, *, told: object = None) -> None:
+        super().__init__(f"{self.kind.replace(' ', '-')}-{grade:g}", [self.kind, grade, size, told])
+        self.grade, self.size = grade, size
+
+    def pictures(self, truth: Truth) -> Generator[np.ndarray]:
+        """The true frames at the size that videos are written in."""
+        for picture in true_pictures(truth):
+            yield resized(picture, self.size)
 
 
 class Blurred(Corrupted):
     """A Gaussian over each picture; the grade is its sigma in percent of the picture's side."""
 
-    kind, unit, grades = "blur", "sigma, % of the side", (0.0, 0.5, 1.0, 2.0, 4.0)
+    kind, unit, grades = "blur", "sigma, % of the side", (0.0, 0.5, 1.0, 2.0)
 
     def frames(self, truth: Truth, clock: Clock) -> Generator[np.ndarray]:
         import cv2
 
-        for picture in true_pictures(truth):
+        for picture in self.pictures(truth):
             sigma = self.grade / 100 * len(picture)
             yield np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma)) if sigma else picture
 
@@ -65,10 +74,10 @@ class Blurred(Corrupted):
 class Late(Corrupted):
     """The picture comes later than it should; the first is held until then."""
 
-    kind, unit, grades = "shift", "frames too late", (0, 1, 3, 6, 12)
+    kind, unit, grades = "shift", "frames too late", (0, 2, 5, 12)
 
     def frames(self, truth: Truth, clock: Clock) -> Generator[np.ndarray]:
-        pictures = true_pictures(truth)
+        pictures = self.pictures(truth)
         first = next(pictures)
         late = min(int(self.grade), truth.case.frames - 1)
         for _ in range(late + 1):
@@ -79,10 +88,10 @@ class Late(Corrupted):
 class Calmed(Corrupted):
     """Motion is made smaller: latents are drawn towards their mean, and rendered again from the portrait."""
 
-    kind, unit, grades = "amplitude", "share of the motion taken away", (0.0, 0.25, 0.5, 0.75, 1.0)
+    kind, unit, grades = "amplitude", "share of the motion taken away", (0.0, 0.3, 0.6, 1.0)
 
     def __init__(self, grade: float, agent: Agent) -> None:
-        super().__init__(grade, told=fingerprint(agent))
+        super().__init__(grade, agent.size, told=fingerprint(agent))
         self.agent = agent
 
     def frames(self, truth: Truth, clock: Clock) -> Generator[np.ndarray]:
@@ -98,23 +107,23 @@ class Swapped(Corrupted):
     The distribution of the motion stays as it is, to the frame; only that it answers this partner, and this voice, is lost.
     """
 
-    kind, unit, grades = "swapped partner", "seconds rolled", (0.0, 0.5, 1.0, 2.0, 4.0)
+    kind, unit, grades = "swapped partner", "seconds rolled", (0.0, 0.5, 1.0, 3.0)
 
     def frames(self, truth: Truth, clock: Clock) -> Generator[np.ndarray]:
         count = truth.case.frames
         roll = round(self.grade * 25) % count
-        yield from islice(true_pictures(truth), count - roll, None)
-        yield from islice(true_pictures(truth), count - roll)
+        yield from islice(self.pictures(truth), count - roll, None)
+        yield from islice(self.pictures(truth), count - roll)
 
 
 class Frozen(Corrupted):
     """A listener freezes: in a share of the frames in which the person does not speak, the last picture is held."""
 
-    kind, unit, grades = "frozen listener", "share of listening that is frozen", (0.0, 0.25, 0.5, 0.75, 1.0)
+    kind, unit, grades = "frozen listener", "share of listening that is frozen", (0.0, 0.3, 0.6, 1.0)
 
     def frames(self, truth: Truth, clock: Clock) -> Generator[np.ndarray]:
         held: np.ndarray | None = None
-        for picture, frozen in zip(true_pictures(truth), self._frozen(truth), strict=True):
+        for picture, frozen in zip(self.pictures(truth), self._frozen(truth), strict=True):
             held = held if frozen and held is not None else picture
             yield held
 
@@ -138,7 +147,7 @@ def _stretches(mask: np.ndarray) -> Iterator[tuple[int, int]]:
 def corrupted(agent: Agent) -> list[Corrupted]:
     """All corruptions in all their grades."""
     kinds: tuple[type[Corrupted], ...] = (Blurred, Late, Swapped, Frozen)
-    out = [kind(grade) for kind in kinds for grade in kind.grades]
+    out = [kind(grade, agent.size) for kind in kinds for grade in kind.grades]
     return [*out, *(Calmed(grade, agent) for grade in Calmed.grades)]
 
 
@@ -199,12 +208,11 @@ def command(
     data: Annotated[str, typer.Option(help="build of conversations")],
     out: Annotated[Path, typer.Option(help="folder to write")],
     limit: Annotated[int, typer.Option(min=1, help="cases at most")] = 8,
-    size: Annotated[int | None, typer.Option(min=32, help="pixels that videos are looked at")] = None,
 ) -> None:
     """Draw how each metric moves when true videos are made worse by degrees."""
     agent = Agent.load()
     job = Job(data=data, out=out, command=shlex.join(["python", "-m", "training.evaluation.corruption", *sys.argv[1:]]))
-    job = replace(job, limit=limit, size=size, samples=0, draws=200)
+    job = replace(job, limit=limit, samples=0, draws=200)
     systems = corrupted(agent)
     told = measured(job, open_set(data, job.views), agent, systems)
     draw(told, systems, out / "corruption.png")
