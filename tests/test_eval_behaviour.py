@@ -228,13 +228,18 @@ def test_beats_on_onsets_score_higher_than_beats_between() -> None:
         yaw[start - 10 : start] = yaw[start - 11] + np.linspace(0, 0.2, 10) * (-1) ** number
         yaw[start:] = yaw[start - 1]
     truth = face()
+    offset = int(np.median(beats_of(np.column_stack([yaw, 0 * yaw, 0 * yaw]), np.ones(FRAMES, bool)) % 60))
     found = [
-        value("align.beat", evidence(truth, face(head_yaw=np.roll(yaw, -offset + shift)), own=energy))
-        for offset in (int(np.median(beats_of(np.column_stack([yaw, 0 * yaw, 0 * yaw]), np.ones(FRAMES, bool)) % 60)),)
-        for shift in (0, 3, 6, 15)
+        value("align.beat", evidence(truth, face(head_yaw=np.roll(yaw, shift - offset)), own=energy)) for shift in (0, 3, 6, 15)
     ]
     assert found[0] > 0.8 and (np.diff(found) < 0).all() and found[-1] < 0.05
     assert np.isnan(value("align.beat", evidence(truth, truth, own=energy)))
+    lifts = [
+        value("align.beat_lift", evidence(truth, face(head_yaw=np.roll(yaw, shift)), own=energy)) for shift in (-offset, 0)
+    ]
+    assert lifts[0] > 3 > lifts[1]
+    chance = evidence(truth, face(head_yaw=wave(23, 0.3)), own=energy)  # beats every 11.5 frames fall on any part of 60
+    assert value("align.beat_lift", chance) == pytest.approx(1.0, abs=0.35)
 
 
 def test_a_listener_who_keeps_the_mouth_still_has_no_energy() -> None:
@@ -265,6 +270,24 @@ def test_speed_is_what_was_told() -> None:
         assert metric.sums(cases[0], np.arange(10) < 5) is None  # of half a video nothing is known
     expected = {"speed.fps": 25.0, "speed.rtf": 1.0, "speed.latency": 0.3, "speed.first_frame": 2.0, "speed.peak_memory": 200.0}
     assert json.dumps(found) and found == pytest.approx(expected)
+
+
+def test_many_sums_at_once_have_the_values_of_each() -> None:
+    opening, energy = talking()
+    cases = [
+        evidence(face(mouth_open=opening), face(mouth_open=talking(seed)[0], head_yaw=wave(40, 0.2)), own=energy)
+        for seed in (0, 3)
+    ]
+    for metric in METRICS.values():
+        if not hasattr(metric, "values"):
+            continue
+        parts = [part for case in cases if (part := metric.sums(case, case.slices[ALL])) is not None]
+        if not parts:
+            continue
+        parts.append({name: np.zeros_like(array) for name, array in parts[0].items()})
+        found = metric.values({name: np.stack([part[name] for part in parts]) for name in parts[0]})
+        np.testing.assert_allclose(found, [metric.value(part) for part in parts], err_msg=metric.name)
+        assert np.isnan(found[-1])
 
 
 def test_faces_are_read_alike_in_any_chunks(real_data: Path) -> None:

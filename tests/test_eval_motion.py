@@ -290,6 +290,17 @@ def test_what_cannot_be_measured_has_no_sums() -> None:
             assert metric.sums(alone, alone.slices[ALL]) is None
 
 
+def test_many_sums_at_once_have_the_values_of_each() -> None:
+    cases = [evidence(followed(seed).truth[KEY], moving(seed + 9), followed(seed).partner[KEY]) for seed in (1, 2)]
+    kinds = (SquaredError("mesh", "expression"), Variance("mesh", "expression"), ResidualCorrelation("mesh", "expression"))
+    for metric in (*kinds, sid(10, cases)):
+        parts = [metric.sums(case, case.slices[ALL]) or {} for case in cases]
+        parts.append({name: np.zeros_like(array) for name, array in parts[0].items()})
+        found = metric.values({name: np.stack([part[name] for part in parts]) for name in parts[0]})
+        np.testing.assert_allclose(found, [metric.value(part) for part in parts])
+        assert np.isnan(found[-1]) and not np.isnan(found[:2]).any()
+
+
 def test_names_carry_what_must_agree() -> None:
     found = family(Choice(torch.device("cpu"), clusters=((40, 20), (15, 9))))
     names = {metric.name for metric in found.metrics}

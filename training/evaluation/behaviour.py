@@ -8,7 +8,7 @@ import numpy as np
 
 from dyconv.time import FPS
 from training.evaluation.curves import NAME
-from training.evaluation.distances import Mean, mean_sums
+from training.evaluation.distances import Mean, PerFrame, mean_sums
 from training.evaluation.evidence import Evidence
 from training.evaluation.metric import Metric, Sums
 
@@ -65,14 +65,16 @@ class BlinkRate(Mean):
 
     def __init__(self) -> None:
         super().__init__("blink.rate", better="truth", unit="1/min", about="blinks a minute, from the opening of the eyes")
+        self._known: tuple[Evidence, np.ndarray] | None = None
 
     def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
         present = evidence.made["present"]
         minutes = float((mask & present).sum()) / FPS / 60
         if not minutes:
             return None
-        starts = blinks_of(evidence.made[f"{NAME}.eyes"], present)
-        return {"sum": np.asarray(float(mask[starts].sum())), "count": np.asarray(minutes)}
+        if self._known is None or self._known[0] is not evidence:
+            self._known = evidence, blinks_of(evidence.made[f"{NAME}.eyes"], present)
+        return {"sum": np.asarray(float(mask[self._known[1]].sum())), "count": np.asarray(minutes)}
 
 
 def blinks_of(eyes: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -97,16 +99,15 @@ def blinks_of(eyes: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.array(starts, np.int64)
 
 
-class Speed(Mean):
-    """The mean over frames of a speed [T] that is NaN where it is not known."""
+class Speed(PerFrame):
+    """The mean over frames of a speed [T], where the face is there 2 frames before and after."""
 
     def __init__(self, name: str, *, unit: str, about: str, of: Callable) -> None:
         super().__init__(name, better="truth", unit=unit, about=about)
         self._of = of
 
-    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
-        speed = np.where(around(evidence.made["present"], _STEP), self._of(evidence.made), np.nan)
-        return mean_sums(speed[mask])
+    def of(self, evidence: Evidence) -> np.ndarray:
+        return np.where(around(evidence.made["present"], _STEP), self._of(evidence.made), np.nan)
 
 
 def around(present: np.ndarray, reach: int) -> np.ndarray:
@@ -143,15 +144,15 @@ def opening_speed(mouth: np.ndarray) -> np.ndarray:
     return out
 
 
-class MouthOpening(Mean):
+class MouthOpening(PerFrame):
     """The mean opening of the mouth."""
 
     def __init__(self) -> None:
         about = "mean distance of the inner lips, in percent of the outer-eye distance"
         super().__init__("mouth.opening", better="truth", unit="%", about=about)
 
-    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
-        return mean_sums(100.0 * evidence.made[f"{NAME}.mouth"][mask & evidence.made["present"]].astype(np.float64))
+    def of(self, evidence: Evidence) -> np.ndarray:
+        return np.where(evidence.made["present"], 100.0 * evidence.made[f"{NAME}.mouth"], np.nan)
 
 
 class ByCase(Mean):

@@ -10,8 +10,8 @@ import numpy as np
 
 from dyconv.faces import LEFT_EYE, MESH_POINTS, RIGHT_EYE
 from training.evaluation.curves import LIPS, NAME, Curves
-from training.evaluation.evidence import Arrays, Evidence
-from training.evaluation.metric import Choice, Family, Metric, Replay, Sums
+from training.evaluation.evidence import Evidence
+from training.evaluation.metric import Choice, Family, FrameMean, Metric, Sums
 
 
 def family(choice: Choice) -> Family:
@@ -30,44 +30,53 @@ def family(choice: Choice) -> Family:
     return Family(tuple(metrics), (Curves(),))
 
 
-def both_present(evidence: Evidence, mask: np.ndarray) -> np.ndarray:
-    """Frames bool [T] of a mask in which the true and the made face are found."""
-    return np.asarray(mask & evidence.truth["present"] & evidence.made["present"])
+def both_present(evidence: Evidence) -> np.ndarray:
+    """Frames bool [T] in which the true and the made face are found."""
+    return np.asarray(evidence.truth["present"] & evidence.made["present"])
 
 
-class Mean:
-    """What metrics share whose sums are `sum` and `count`: `value` is their ratio."""
-
-    heavy = False
+class Mean(FrameMean):
+    """What metrics share whose sums are `sum` and `count`."""
 
     def __init__(self, name: str, *, better: str, unit: str, about: str, needs: frozenset[str] = frozenset({NAME})) -> None:
-        self.name, self.better, self.unit, self.about, self.needs = name, better, unit, about, needs
+        super().__init__(name, better=better, unit=unit, about=about, needs=needs)
 
-    def prepare(self, truths: Replay) -> None:
-        """Nothing to fit."""
 
-    def value(self, sums: Sums) -> float:
-        return float(sums["sum"] / sums["count"]) if sums["count"] else float("nan")
+class PerFrame(Mean):
+    """The mean of a number by frame, found once for all slices of a case."""
+
+    def __init__(self, name: str, *, better: str, unit: str, about: str, needs: frozenset[str] = frozenset({NAME})) -> None:
+        super().__init__(name, better=better, unit=unit, about=about, needs=needs)
+        self._known: tuple[Evidence, np.ndarray] | None = None
+
+    def of(self, evidence: Evidence) -> np.ndarray:
+        """Float [T], NaN where a frame does not count."""
+        raise NotImplementedError
+
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        if self._known is None or self._known[0] is not evidence:
+            self._known = evidence, self.of(evidence)
+        return mean_sums(self._known[1][mask])
 
 
 def mean_sums(values: np.ndarray) -> Sums | None:
-    """The sums of `Mean` of numbers [n]; None of none."""
+    """The sums of `Mean` of numbers [n], NaN left out; None of none."""
     values = values[~np.isnan(values)]
     return {"sum": np.asarray(values.sum(dtype=np.float64)), "count": np.asarray(float(len(values)))} if len(values) else None
 
 
-class FaceFound(Mean):
+class FaceFound(PerFrame):
     """The share of made frames in which a face is found, of those whose truth shows one."""
 
     def __init__(self) -> None:
         about = "share of made frames in which a face is found, of those whose truth shows one"
         super().__init__("face.found", better="higher", unit="", about=about, needs=frozenset())
 
-    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
-        return mean_sums(evidence.made["present"][mask & evidence.truth["present"]].astype(np.float64))
+    def of(self, evidence: Evidence) -> np.ndarray:
+        return np.where(evidence.truth["present"], evidence.made["present"].astype(np.float64), np.nan)
 
 
-class LandmarkDistance(Mean):
+class LandmarkDistance(PerFrame):
     """Mean distance, in the picture, of made landmarks from the true ones."""
 
     def __init__(self, name: str, points: tuple[int, ...], of: str) -> None:
@@ -75,17 +84,13 @@ class LandmarkDistance(Mean):
         super().__init__(f"lmd.{name}", better="lower", unit="%", about=about, needs=frozenset())
         self._points = list(points)
 
-    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
-        shown = both_present(evidence, mask)
-        truth, made = (self._places(arrays, shown) for arrays in (evidence.truth, evidence.made))
-        apart = np.linalg.norm(truth - made, axis=2).mean(axis=1)
-        return mean_sums(100.0 * apart / eye_distance(evidence.truth["landmarks"][shown]))
-
-    def _places(self, arrays: Arrays, shown: np.ndarray) -> np.ndarray:
-        return arrays["landmarks"][shown][:, self._points, :2].astype(np.float64)
+    def of(self, evidence: Evidence) -> np.ndarray:
+        truth, made = (arrays["landmarks"][:, self._points, :2] for arrays in (evidence.truth, evidence.made))
+        apart = np.sqrt(np.square(truth - made, dtype=np.float64).sum(axis=2)).mean(axis=1)
+        return np.where(both_present(evidence), 100.0 * apart / eye_distance(evidence.truth["landmarks"]), np.nan)
 
 
-class MouthShapeDistance(Mean):
+class MouthShapeDistance(PerFrame):
     """The same of the lips with the head's pose and size taken out of both: the shape of the mouth, not where it is."""
 
     def __init__(self) -> None:
@@ -94,10 +99,10 @@ class MouthShapeDistance(Mean):
         )
         super().__init__("lmd.mouth_shape", better="lower", unit="%", about=about)
 
-    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
-        shown = both_present(evidence, mask)
-        truth, made = (arrays[f"{NAME}.lips"][shown].astype(np.float64) for arrays in (evidence.truth, evidence.made))
-        return mean_sums(100.0 * np.linalg.norm(truth - made, axis=2).mean(axis=1))
+    def of(self, evidence: Evidence) -> np.ndarray:
+        truth, made = (arrays[f"{NAME}.lips"] for arrays in (evidence.truth, evidence.made))
+        apart = np.sqrt(np.square(truth - made, dtype=np.float64).sum(axis=2)).mean(axis=1)
+        return np.where(both_present(evidence), 100.0 * apart, np.nan)
 
 
 def eye_distance(landmarks: np.ndarray) -> np.ndarray:

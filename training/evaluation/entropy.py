@@ -70,10 +70,11 @@ def nearest(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.asarray(off.argmin(axis=1))
 
 
-def entropy_bits(counts: np.ndarray) -> float:
-    """Shannon entropy in bits of how often each of [K] states was visited."""
-    share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log2(share)).sum())
+def entropy_bits(counts: np.ndarray) -> np.ndarray:
+    """Shannon entropy in bits, float64 [...], of how often each of [..., K] states was visited; NaN where none was."""
+    total = counts.sum(axis=-1, keepdims=True)
+    share = counts / np.where(total > 0, total, np.nan)
+    return np.asarray(-(share * np.log2(np.where(share > 0, share, 1.0))).sum(axis=-1))
 
 
 class Diversity:
@@ -106,7 +107,11 @@ class Diversity:
         return {"counts": np.bincount(found, minlength=self.clusters).astype(np.float64)}
 
     def value(self, sums: Sums) -> float:
-        return entropy_bits(sums["counts"]) if sums["counts"].sum() else float("nan")
+        return float(entropy_bits(sums["counts"]))
+
+    def values(self, sums: Sums) -> np.ndarray:
+        """`value` of many sums at once, float64 [n]."""
+        return entropy_bits(sums["counts"])
 
 
 def diversities(rows: TruthRows, sizes: Sequence[int]) -> list[Metric]:

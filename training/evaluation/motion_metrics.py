@@ -66,6 +66,11 @@ class MeanMetric(MotionMetric):
     def value(self, sums: Sums) -> float:
         return float(sums["sum"] / sums["count"]) if sums["count"] else _NAN
 
+    def values(self, sums: Sums) -> np.ndarray:
+        """`value` of many sums at once, float64 [n]."""
+        known = sums["count"] != 0
+        return np.where(known, sums["sum"] / np.where(known, sums["count"], 1.0), _NAN)
+
     def one(self, value: float) -> Sums:
         """The sums of a case that counts once."""
         return {"sum": np.asarray(value), "count": np.asarray(1.0)}

@@ -23,7 +23,7 @@ _SIGMA = 2.5  # frames, 0.1 s: how near a beat has to be to an onset
 
 def rhythms() -> list[Metric]:
     """All of them."""
-    return [VoiceFit(), VoiceLag(), BeatAlignment(), ListeningEnergy()]
+    return [VoiceFit(), VoiceLag(), BeatAlignment(), BeatLift(), ListeningEnergy()]
 
 
 def fit_by_lag(mouth: np.ndarray, energy: np.ndarray, used: np.ndarray) -> np.ndarray | None:
@@ -67,7 +67,11 @@ class VoiceFit(_VoiceCurve):
         super().__init__("align.voice", better="truth", unit="", about=about)
 
     def value(self, sums: Sums) -> float:
-        return float(sums["sum"].max() / sums["count"]) if sums["count"] else float("nan")
+        return float(self.values({name: array[None] for name, array in sums.items()})[0])
+
+    def values(self, sums: Sums) -> np.ndarray:
+        known = sums["count"] != 0
+        return np.where(known, sums["sum"].max(axis=1) / np.where(known, sums["count"], 1.0), np.nan)
 
 
 class VoiceLag(_VoiceCurve):
@@ -78,7 +82,10 @@ class VoiceLag(_VoiceCurve):
         super().__init__("align.lag", better="truth", unit="frames", about=about)
 
     def value(self, sums: Sums) -> float:
-        return float(sums["sum"].argmax()) - LAGS if sums["count"] else float("nan")
+        return float(self.values({name: array[None] for name, array in sums.items()})[0])
+
+    def values(self, sums: Sums) -> np.ndarray:
+        return np.where(sums["count"] != 0, sums["sum"].argmax(axis=1) - float(LAGS), np.nan)
 
 
 def onsets_of(energy: np.ndarray) -> np.ndarray:
@@ -118,7 +125,8 @@ class BeatAlignment(Mean):
     """Beat alignment of head motion with the own voice.
 
     Mean over head beats of exp(-d^2 / (2 sigma^2)), d the frames to the nearest onset of the voice, sigma 0.1 s: the score of
-    Li et al., "AI Choreographer", ICCV 2021, with onsets of a voice for beats of music.
+    Li et al., "AI Choreographer", ICCV 2021, with onsets of a voice for beats of music. Where onsets are dense it is high by
+    chance: see `BeatLift`.
     """
 
     def __init__(self) -> None:
@@ -126,13 +134,41 @@ class BeatAlignment(Mean):
         super().__init__("align.beat", better="truth", unit="", about=about)
 
     def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
-        onsets = onsets_of(evidence.own)
-        beats = beats_of(evidence.made[f"{NAME}.head"], evidence.made["present"])
-        beats = beats[mask[beats]]
-        if not len(onsets) or not len(beats):
+        found = beat_scores(evidence, mask)
+        return None if found is None else mean_sums(found[0])
+
+
+class BeatLift:
+    """The same over what beats at any frame would have: 1 where head and voice have nothing to do with one another."""
+
+    name, better, unit = "align.beat_lift", "truth", ""
+    about = "beat alignment of head and own voice over that of beats at random: 1 is chance"
+    needs = frozenset({NAME})
+    heavy = False
+
+    def prepare(self, truths: Replay) -> None:
+        """Nothing to fit."""
+
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        """Each case's chance counts as often as it has beats."""
+        found = beat_scores(evidence, mask)
+        if found is None:
             return None
-        off = np.abs(beats[:, None] - onsets).min(axis=1)
-        return mean_sums(np.exp(-(off**2) / (2 * _SIGMA**2)))
+        return {"sum": np.asarray(found[0].sum()), "chance": np.asarray(found[1].mean() * len(found[0]))}
+
+    def value(self, sums: Sums) -> float:
+        return float(sums["sum"] / sums["chance"]) if sums["chance"] > 0 else float("nan")
+
+
+def beat_scores(evidence: Evidence, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Nearness to an onset, 0 to 1, of the head beats in a mask, and of all its frames; None without beats or onsets."""
+    onsets, present = onsets_of(evidence.own), evidence.made["present"]
+    beats = beats_of(evidence.made[f"{NAME}.head"], present)
+    beats = beats[mask[beats]]
+    if not len(onsets) or not len(beats):
+        return None
+    beside, every = (np.abs(frames[:, None] - onsets).min(axis=1) for frames in (beats, np.flatnonzero(mask & present)))
+    return np.exp(-(beside**2) / (2 * _SIGMA**2)), np.exp(-(every**2) / (2 * _SIGMA**2))
 
 
 class ListeningEnergy:
