@@ -25,6 +25,7 @@ from training.evaluation.results import (
     DataSet,
     Described,
     Difference,
+    Distribution,
     Missing,
     Problem,
     Report,
@@ -89,6 +90,11 @@ def report() -> Report:
         (Problem(f"the video {EVIL} ends after 3 of 9 frames", "make it again", "c.p0", "ours", "interactive"),),
         {"decode": 12.0, "forward": 30.0, "metric": 4.0},
         samples,
+        (
+            Distribution(
+                "head yaw", "degrees", "interactive", -45.0, 45.0, {GROUND_TRUTH: (0.25, 0.5, 0.25), "ours": (0.0, 1.0, 0.0)}
+            ),
+        ),
     )
 
 
@@ -163,6 +169,8 @@ def test_best_is_marked_beside_the_ground_truth(report: Report) -> None:
         (7188.2, "7188"),
         (-0.0, "0.000"),
         (1e-6, "1.00e-06"),
+        (1.4e-17, "0.000"),
+        (0.000312345, "0.000312"),
         (None, "–"),
     ],
 )
@@ -189,13 +197,12 @@ class Page(HTMLParser):
 
 
 def test_everything_is_written_and_the_same_again(report: Report, tmp_path: Path) -> None:
-    speeds = {"head speed, degrees a second": {GROUND_TRUTH: np.random.default_rng(0).normal(size=200), "ours": np.ones(50)}}
     for name in ("one", "other"):
-        write(report, tmp_path / name, distributions=speeds)
+        write(report, tmp_path / name)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert [str(file) for file in files] == [
-        "plots/distribution-head-speed-degrees-a-second.png",
-        "plots/interactive-motion.png",
+        "plots/interactive-distributions.png",
+        "plots/interactive-motion-expression-by-mesh.png",
         "plots/interactive-pictures.png",
         "plots/interactive-slices.png",
         "plots/profile.png",
@@ -218,6 +225,17 @@ def test_the_page_runs_nothing_and_loads_nothing_from_elsewhere(report: Report) 
     assert all(target.startswith("#") or target == "samples/a%20b.mp4" for target in found.loaded)
     assert not re.search(r"https?://(?!www\.w3\.org)", html)
     assert "prefers-color-scheme: dark" in html
+
+
+def test_large_groups_of_metrics_stand_in_parts(report: Report) -> None:
+    names = [f"{kind}.mesh.{what}" for what in ("expression", "pose") for kind in ("fd", "var", "mse")]
+    names += [f"face.{number}" for number in range(11)]
+    metrics = tuple(Described(name, "lower", "", "", "motion") for name in names)
+    results = tuple(result(system, name, 1.0) for system in ("ours", "static") for name in names)
+    tables = main_tables(replace(report, metrics=metrics, results=results), "interactive")
+    told = [(table.title, len(table.columns)) for table in tables]
+    assert told == [("motion, expression by mesh", 3), ("motion, pose by mesh", 3), ("motion (1)", 6), ("motion (2)", 5)]
+    assert [column.name for table in tables for column in table.columns] == names
 
 
 @pytest.mark.parametrize(
@@ -290,6 +308,7 @@ def test_the_command_refuses_in_two_lines(report: Report, tmp_path: Path) -> Non
         (0.1, 0.3, "A is wider than B"),
         (-0.3, -0.1, "A is narrower than B"),
         (-0.1, 0.3, "no difference shown"),
+        (0.0, 0.3, "no difference shown"),
         (None, None, "cannot be told (no interval: one unit)"),
     ],
 )

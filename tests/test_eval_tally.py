@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from dyconv.errors import DyconvError
-from training.evaluation.bootstrap import draw_counts, drawn_values, jackknife, left_out, percentile
+from training.evaluation.bootstrap import draw_counts, drawn_values, jackknife, left_out, percentile, total
 from training.evaluation.case import ALL, Case, View
 from training.evaluation.evidence import Evidence
 from training.evaluation.metric import FrameMean, Sums
@@ -89,10 +89,33 @@ def test_coverage_is_near_the_promised_level() -> None:
     rng, hits, repeats = np.random.default_rng(5), 0, 400
     for number in range(repeats):
         parts: list[Sums] = [{"sum": np.asarray(rng.normal(2.0, 1.0)), "count": np.asarray(1.0)} for _ in range(40)]
-        interval = percentile(drawn_values(MEAN.value, parts, draw_counts(40, 200, number)))
+        interval = percentile(drawn_values(MEAN.value, parts, draw_counts(40, 200, number)), MEAN.value(total(parts)))
         assert interval is not None
         hits += interval[0] <= 2.0 <= interval[1]
     assert 0.90 <= hits / repeats <= 0.98
+
+
+class Entropy(FrameMean):
+    """Of a histogram in bits: draws with replacement see fewer of the rare values, so all of them are too low."""
+
+    def value(self, sums: Sums) -> float:
+        shares = sums["counts"][sums["counts"] > 0] / sums["counts"].sum()
+        return float(-(shares * np.log2(shares)).sum())
+
+
+def test_draws_with_a_bias_are_moved_back() -> None:
+    """The interval covers what sets of this size have on average, and holds its own estimate."""
+    rng, metric = np.random.default_rng(8), Entropy("entropy", better="", about="")
+    weights = rng.dirichlet(np.full(40, 0.5))
+    sets: list[list[Sums]] = [[{"counts": rng.multinomial(4, weights).astype(float)} for _ in range(25)] for _ in range(300)]
+    estimates = [metric.value(total(parts)) for parts in sets]
+    drawn = [drawn_values(metric.value, parts, draw_counts(25, 150, number)) for number, parts in enumerate(sets[:150])]
+    intervals = [percentile(values, estimate) for values, estimate in zip(drawn, estimates, strict=False)]
+    assert all(found and found[0] < estimate < found[1] for found, estimate in zip(intervals, estimates, strict=False))
+    hits = sum(found is not None and found[0] <= np.mean(estimates) <= found[1] for found in intervals)
+    assert 0.88 <= hits / 150 <= 0.99
+    plain = [np.quantile(values, (0.025, 0.975)) for values in drawn]
+    assert sum(low <= np.mean(estimates) <= high for low, high in plain) < hits - 15
 
 
 def test_frames_of_a_unit_do_not_narrow_the_interval() -> None:

@@ -33,7 +33,7 @@ def unlike(one: About, other: About) -> list[str]:
     ]
     shared = sorted(set(one.weights) & set(other.weights))
     pairs += [(f"weights of {name}", one.weights[name], other.weights[name]) for name in shared]
-    pairs += [(name, one.more[name], other.more.get(name)) for name in ("size", "every") if name in one.more]
+    pairs += [(name, one.more[name], other.more.get(name)) for name in ("size", "every", "cases") if name in one.more]
     return [f"{name}: {_short(mine)} and {_short(its)}" for name, mine, its in pairs if mine != its]
 
 

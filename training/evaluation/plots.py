@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.evaluation.case import ALL
-from training.evaluation.results import GROUND_TRUTH, Described, Report, Result
+from training.evaluation.results import GROUND_TRUTH, Described, Distribution, Report, Result
 from training.evaluation.tables import ARROWS, groups_of, systems_of, views_of
 
 if TYPE_CHECKING:
@@ -26,32 +26,37 @@ PALETTE = ("#2f7ebc", "#d0703c", "#4f9a52", "#8a62b8", "#b8862b", "#4aa3a8", "#a
 _INK, _LINE, _TRUTH = "#1c2128", "#c3cad2", "#59636e"
 _THEMED = {_INK: "var(--ink)", _LINE: "var(--line)", _TRUTH: "var(--soft)"}
 _ACROSS, _COLUMN = 3, 3.5  # plots in a row, inches of each
+DISTRIBUTIONS, TIME = "Distributions", "Where the time went"  # parts of the report beside the views
+_BINNED = "Share of frames, in the same bins for all; what lies beyond the ends is in the outermost ones."
 _SLICED = 6  # metrics whose slices are drawn
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot that lies in `plots/<name>.png`. `svg` has no colours of its own for text, lines and the ground truth."""
+    """A plot that lies in `plots/<name>.png`, and stands in the part of the report that is about a view, or in one of its own.
+
+    `svg` has no colours of its own for text, lines and the ground truth.
+    """
 
     name: str
     title: str
     note: str
     svg: str
-    view: str = ""
+    part: str
 
 
-def draw(report: Report, folder: Path, distributions: Mapping[str, Mapping[str, np.ndarray]]) -> list[Plot]:
+def draw(report: Report, folder: Path) -> list[Plot]:
     """Draw what the report has numbers for; PNGs of earlier runs in the folder are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
     plots = [plot for view in views_of(report) for plot in _of_view(report, view, folder)]
-    for title, values in distributions.items():
-        drawn = _figure([partial(_distribution, title=title, values=values)], 2.6)
-        plots.append(_saved(drawn, folder, f"distribution-{title}", title, "Share of frames; the same bins for all."))
+    for view in dict.fromkeys(item.view for item in report.distributions):
+        drawn = _figure([partial(_distribution, found=item) for item in report.distributions if item.view == view], 2.2)
+        plots.append(_saved(drawn, folder, f"{view}-distributions", view, _BINNED, DISTRIBUTIONS))
     if report.profile:
         drawn = _figure([partial(_profile, profile=report.profile)], 0.5 + 0.3 * len(report.profile))
-        plots.append(_saved(drawn, folder, "profile", "Where the time went", "Wall time by kind of work."))
+        plots.append(_saved(drawn, folder, "profile", TIME, "Wall time by kind of work.", TIME))
     return plots
 
 
@@ -157,20 +162,13 @@ def _point(axes: Axes, result: Result, place: float, colour: str) -> None:
         axes.plot([result.low, result.high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
 
 
-def _distribution(axes: Axes, title: str, values: Mapping[str, np.ndarray]) -> None:
+def _distribution(axes: Axes, found: Distribution) -> None:
     """Outlines of histograms over each other, as shares."""
-    known = {name: array[np.isfinite(array)] for name, array in values.items()}
-    known = {name: array for name, array in known.items() if len(array)}
-    if not known:
-        return
-    low, high = np.percentile(np.concatenate(list(known.values())), [0.5, 99.5])
-    edges = np.linspace(low, high if high > low else low + 1, 41)
-    for name, array in known.items():
-        counts, _ = np.histogram(np.clip(array, edges[0], edges[-1]), bins=edges)
-        axes.stairs(counts / len(array), edges, color=colours(list(values))[name], linewidth=1.4, label=name)
-    axes.set_title(title, fontsize=8, loc="left")
-    axes.set_ylabel("share of frames")
-    axes.legend(frameon=False, fontsize=8)
+    for name, shares in found.shares.items():
+        edges = np.linspace(found.low, found.high, len(shares) + 1)
+        axes.stairs(shares, edges, color=colours(list(found.shares))[name], linewidth=1.3, label=name)
+    axes.set_title(f"{found.title} ({found.unit})", fontsize=8, loc="left")
+    axes.legend(frameon=False, fontsize=7)
 
 
 def _profile(axes: Axes, profile: Mapping[str, float]) -> None:
@@ -186,7 +184,7 @@ def _profile(axes: Axes, profile: Mapping[str, float]) -> None:
     axes.grid(False, axis="y")
 
 
-def _saved(figure: Figure, folder: Path, name: str, title: str, note: str, view: str = "") -> Plot:
+def _saved(figure: Figure, folder: Path, name: str, title: str, note: str, part: str) -> Plot:
     """The figure as a file, and as an SVG to stand in a page."""
     from matplotlib import rc_context
 
@@ -205,4 +203,4 @@ def _saved(figure: Figure, folder: Path, name: str, title: str, note: str, view:
     svg = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'(?<=[ "])(id="|xlink:href="#|clip-path="url\(#)', lambda found: f"{found[0]}{name}-", svg)
-    return Plot(name, title, note, svg, view)
+    return Plot(name, title, note, svg, part)

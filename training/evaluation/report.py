@@ -9,18 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dyconv.store import fsync_path
-from training.evaluation.plots import Plot, draw
+from training.evaluation.plots import DISTRIBUTIONS, TIME, Plot, draw
 from training.evaluation.published import NOTE, TABLES
 from training.evaluation.results import About, Report
-from training.evaluation.tables import ARROWS, Table, difference_tables, main_tables, slice_tables, views_of
+from training.evaluation.tables import ARROWS, Table, difference_tables, main_tables, short, slice_tables, views_of
 from training.evaluation.versus import verdicts
 
 _PROBLEMS_SHOWN = 200
-
-Distributions = Mapping[str, Mapping[str, np.ndarray]]  # by title the values of each system
 
 
 @dataclass(frozen=True)
@@ -33,15 +29,11 @@ class ViewPart:
     slices: Sequence[Table]
 
 
-def write(report: Report, out: Path, *, distributions: Distributions | None = None) -> None:
-    """Write the report into a folder, which is made; what is there of an earlier one is replaced.
-
-    Args:
-        distributions: by title (with its unit) the values of each system, drawn over each other.
-    """
+def write(report: Report, out: Path) -> None:
+    """Write the report into a folder, which is made; what is there of an earlier one is replaced."""
     out.mkdir(parents=True, exist_ok=True)
     _replace(out / "report.json", report.dumps())
-    plots = draw(report, out / "plots", distributions or {})
+    plots = draw(report, out / "plots")
     _replace(out / "report.md", markdown(report, plots))
     _replace(out / "report.html", page(report, plots))
 
@@ -71,6 +63,7 @@ def _told(report: Report) -> dict[str, Any]:
         "verdicts": verdicts(report),
         "problems": report.problems[:_PROBLEMS_SHOWN],
         "problems_more": max(0, len(report.problems) - _PROBLEMS_SHOWN),
+        "parts": (DISTRIBUTIONS, TIME),
         "profile": profile_rows(report.profile),
         "published": TABLES,
         "published_note": NOTE,
@@ -97,7 +90,13 @@ def facts(about: About) -> list[tuple[str, str]]:
 
 
 def _words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, "", [], {}))
+    return ", ".join(f"{name} {_word(value)}" for name, value in values.items() if value not in (None, "", [], {}))
+
+
+def _word(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"({_words(value)})"
+    return short(value) if isinstance(value, float) else str(value)
 
 
 def profile_rows(profile: Mapping[str, float]) -> list[tuple[str, float, float]]:

@@ -154,6 +154,18 @@ class SampleVideo:
 
 
 @dataclass(frozen=True)
+class Distribution:
+    """A histogram over frames for each system: shares of equally wide bins from `low` to `high`, summing to 1."""
+
+    title: str
+    unit: str
+    view: str
+    low: float
+    high: float
+    shares: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that `report.json` holds. `profile` is seconds by kind of work, and may be nested by system."""
 
@@ -165,6 +177,7 @@ class Report:
     problems: tuple[Problem, ...] = ()
     profile: Mapping[str, float] = field(default_factory=dict)
     samples: tuple[SampleVideo, ...] = ()
+    distributions: tuple[Distribution, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Strict JSON: no NaN, no infinity."""

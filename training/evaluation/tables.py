@@ -11,6 +11,9 @@ from training.evaluation.results import GROUND_TRUTH, INFINITE, Described, Diffe
 
 ARROWS = {"higher": "↑", "lower": "↓", "truth": "→ truth"}
 _OTHER = "other"
+_FEATURES = ("mesh", "infp", "files")
+_ACROSS = 8  # columns that a table has at most
+_ZERO = 1e-12  # what is smaller is rounding
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ def short(value: float | None, word: str = "", like: float | None = None) -> str
     if value is None:
         return "∞" if word == INFINITE else "–"
     size = abs(value if like is None else like)
-    if size >= 1e7 or 0 < size < 1e-4:
+    if size >= 1e7 or _ZERO < size < 1e-4:
         return f"{value:.2e}"
-    digits = 3 if size == 0 else min(4, max(0, 3 - math.floor(math.log10(size))))
+    digits = 3 if size <= _ZERO else min(6, max(0, 3 - math.floor(math.log10(size))))
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
@@ -74,13 +77,28 @@ def systems_of(report: Report) -> list[str]:
 
 
 def groups_of(report: Report, names: Iterable[str]) -> list[tuple[str, list[Described]]]:
-    """The metrics of some names by their group, both in the order of the report."""
+    """The metrics of some names by their group, both in the order of the report; large groups in parts.
+
+    Metrics of expression and of pose stand apart, and no part has more metrics than fit beside each other.
+    """
     wanted = set(names)
     groups: dict[str, list[Described]] = {}
     for metric in report.metrics:
         if metric.name in wanted:
-            groups.setdefault(metric.group or _OTHER, []).append(metric)
-    return list(groups.items())
+            groups.setdefault(_heading(metric), []).append(metric)
+    parts = []
+    for title, metrics in groups.items():
+        count = -(-len(metrics) // _ACROSS)
+        size = -(-len(metrics) // count)
+        for number in range(count):
+            parts.append((f"{title} ({number + 1})" if count > 1 else title, metrics[number * size : (number + 1) * size]))
+    return parts
+
+
+def _heading(metric: Described) -> str:
+    features = metric.name.split(".")[1:3]
+    apart = len(features) == 2 and features[0] in _FEATURES
+    return f"{metric.group or _OTHER}, {features[1]} by {features[0]}" if apart else metric.group or _OTHER
 
 
 def best_of(metric: Described, results: Sequence[Result]) -> str | None:

@@ -20,6 +20,7 @@ from training.evaluation.bootstrap import (
     total,
 )
 from training.evaluation.case import ALL
+from training.evaluation.distributions import Spread
 from training.evaluation.evidence import Evidence
 from training.evaluation.metric import Metric, Sums
 from training.evaluation.results import NOTHING, Difference, Problem, Result, number
@@ -65,6 +66,8 @@ class Tally:
     hundred bytes for a mean, 8 D^2 bytes for a covariance of D features). Heavy metrics keep theirs for at most 8 groups of
     units, and for one group in slices other than `all`.
 
+    `spread` has histograms of what faces do, for plots.
+
     Args:
         system: whose numbers these are.
         units: of the set, if known before: heavy groups are then equally large. Without, a unit's name decides its group.
@@ -74,6 +77,7 @@ class Tally:
         self.system = system
         self.metrics = {metric.name: metric for metric in metrics}
         self.parts: dict[Place, dict[str, Part]] = {}
+        self.spread = Spread()
         self._groups = {unit: str(number % GROUPS) for number, unit in enumerate(sorted(set(units)))}
         self._views: dict[str, None] = {}
 
@@ -81,6 +85,7 @@ class Tally:
         """Measure a case. What a metric refuses (a DyconvError, or sums that are NaN) is returned and left out."""
         case, problems = evidence.case, []
         self._views[case.view] = None
+        self.spread.add(evidence)
         for metric in self.metrics.values():
             try:
                 found = {name: (_measured(metric, evidence, mask), int(mask.sum())) for name, mask in evidence.slices.items()}
@@ -107,14 +112,15 @@ class Tally:
         95 % percentile bootstrap over units; slices other than `all` have a fifth of the draws. Heavy metrics have a jackknife
         over groups of units. One unit alone has no interval.
         """
-        places = sorted(self.parts, key=self._order)
+        places = sorted(self.parts, key=self.order)
         found = [self._estimate(place, draws, seed) for place in places]
         have = {place for place in places if place[1] == ALL}
         empty = [(view, ALL, name) for view in self._views for name in self.metrics if (view, ALL, name) not in have]
         found += [Result(self.system, view, slice_, name, None, word=NOTHING) for view, slice_, name in empty]
         return found
 
-    def _order(self, place: Place) -> tuple[int, bool, str, int]:
+    def order(self, place: Place) -> tuple[int, bool, str, int]:
+        """Where a place stands: views and metrics as they came, `all` first."""
         view, slice_, name = place
         return list(self._views).index(view), slice_ != ALL, slice_, list(self.metrics).index(name)
 
@@ -164,7 +170,7 @@ def _interval(metric: Metric, value: float, parts: Sequence[Part], draws: int, s
     if metric.heavy:
         interval, how = jackknife(value, left_out(metric.value, sums)), f"jackknife, {len(parts)} groups of units"
     else:
-        interval = percentile(drawn(metric, sums, draw_counts(len(parts), draws, seed)))
+        interval = percentile(drawn(metric, sums, draw_counts(len(parts), draws, seed)), value)
         how = f"bootstrap, {draws} draws of {len(parts)} units"
     return interval, how if interval else "no interval: too many draws without a value"
 
@@ -176,7 +182,7 @@ def differences(ours: Tally, other: Tally, draws: int = 1000, seed: int = 0) -> 
     two `estimates`.
     """
     found = []
-    for place in sorted(set(ours.parts) & set(other.parts), key=ours._order):
+    for place in sorted(set(ours.parts) & set(other.parts), key=ours.order):
         mine, its = ours.parts[place], other.parts[place]
         same = [name for name in sorted(mine.keys() & its.keys()) if _same(mine[name], its[name])]
         if same:
@@ -202,7 +208,7 @@ def _difference(
         how = f"jackknife, the same {count} groups of units"
     elif count > 1 and np.isfinite(value):
         counts = draw_counts(count, draws, seed)
-        interval = percentile(drawn(metric, mine, counts) - drawn(metric, its, counts))
+        interval = percentile(drawn(metric, mine, counts) - drawn(metric, its, counts), value)
         how = f"bootstrap, {draws} draws of the same {count} units"
     if left:
         how += f"; {left} left out, as the two have different cases of them"

@@ -15,8 +15,11 @@ from training.evaluation.tally import Part, Place, Tally, drawn, draws_of
 
 _WORDS = {
     "var": ("wider", "narrower"),
+    "head.range": ("wider in head motion", "narrower in head motion"),
+    "mouth.spread": ("wider in mouth motion", "narrower in mouth motion"),
     "sid": ("more varied", "less varied"),
     "quality.sharpness": ("sharper", "less sharp"),
+    "quality.brightness": ("brighter", "darker"),
     "quality.face_px": ("larger in the face", "smaller in the face"),
     "quality.blockiness": ("more blocky", "less blocky"),
     "quality.frozen": ("richer in frozen frames", "poorer in frozen frames"),
@@ -27,8 +30,6 @@ _WORDS = {
     "talk.backchannels": ("richer in backchannels", "poorer in backchannels"),
     "talk.overlap": ("richer in overlap", "poorer in overlap"),
     "talk.silence": ("richer in silence", "poorer in silence"),
-    "lse-c": ("better in sync", "worse in sync"),
-    "lse-d": ("worse in sync", "better in sync"),
 }  # by the beginning of a metric's name: A is ..., where its number is higher, and where it is lower
 
 
@@ -52,7 +53,7 @@ def unpaired(one: Tally, other: Tally, draws: int = 1000, seed: int = 0) -> list
 
     A metric that is fitted (SID's clusters) has to be the same, fitted object in both, or its numbers do not compare.
     """
-    places = sorted(set(one.parts) & set(other.parts))
+    places = sorted(set(one.parts) & set(other.parts), key=one.order)
     return [_difference(one, other, place, draws_of(place, draws), seed) for place in places]
 
 
@@ -74,7 +75,7 @@ def _difference(one: Tally, other: Tally, place: Place, draws: int, seed: int) -
                 drawn(metric, parts, draw_counts(len(parts), draws, seed + index))
                 for index, parts in enumerate((first, second))
             )
-            interval = percentile(mine - its)
+            interval = percentile(mine - its, value)
             how = f"bootstrap, {draws} draws of {len(first)} and {len(second)} units"
     low, high = interval or (None, None)
     known, word = number(value)
@@ -92,11 +93,10 @@ def sentence(metric: Described, found: Difference) -> str:
         return f"cannot be told ({found.word or found.interval or 'nothing measured'})"
     if not found.shown:
         return "no difference shown"
-    higher, lower = next(
-        (words for name, words in _WORDS.items() if metric.name == name or metric.name.startswith(name + ".")),
-        ("higher", "lower"),
-    )
-    return f"{found.system} is {higher if found.value > 0 else lower} than {found.against}"
+    words = next((words for name, words in _WORDS.items() if f"{metric.name}.".startswith(f"{name}.")), None)
+    if words is None:
+        return f"{'higher' if found.value > 0 else 'lower'} in {found.system} than in {found.against}"
+    return f"{found.system} is {words[found.value < 0]} than {found.against}"
 
 
 def verdicts(report: Report) -> list[Verdict]:
