@@ -11,6 +11,7 @@ import dyconv
 from training.evaluation.bootstrap import total
 from training.evaluation.case import ALL, View
 from training.evaluation.catalogue import DATASET, Catalogue, catalogue
+from training.evaluation.distributions import distributions
 from training.evaluation.engine import Engine
 from training.evaluation.evidence import Evidence
 from training.evaluation.job import Job
@@ -69,6 +70,7 @@ def compare(job: Job) -> int:
             unavailable=tuple(Missing(one.name, one.why, one.fix) for one in engines[0].catalogue.unavailable),
             problems=tuple(problem for engine in engines for problem in engine.problems),
             profile=spent.profile(),
+            distributions=distributions({tally.system: tally.spread for tally in tallies}),
         ),
     )
 

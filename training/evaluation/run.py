@@ -16,6 +16,7 @@ from training.evaluation import foreign, report, samples
 from training.evaluation.baselines import NAMES, make_baseline
 from training.evaluation.case import Case
 from training.evaluation.catalogue import Catalogue, catalogue
+from training.evaluation.distributions import distributions
 from training.evaluation.engine import Engine
 from training.evaluation.job import Job
 from training.evaluation.metric import Choice
@@ -97,6 +98,7 @@ def measured(job: Job, cases: CaseSet, agent: Agent | None, systems: Sequence[Sy
         problems=tuple(engine.problems),
         profile=spent.profile(),
         samples=written,
+        distributions=distributions({name: tally.spread for name, tally in tallies.items()}),
     )
 
 
