@@ -290,6 +290,36 @@ def test_many_sums_at_once_have_the_values_of_each() -> None:
         assert np.isnan(found[-1])
 
 
+def test_real_motion_is_told_from_what_is_late_smaller_or_frozen(real_data: Path) -> None:
+    import av
+
+    from training.evaluation.faces import FaceReader
+
+    with av.open(str(real_data / "heads" / "syncnet_fcn__test_offset_0.mp4")) as file:
+        pictures = np.stack(
+            [frame.to_ndarray(format="rgb24") for frame, _ in zip(file.decode(video=0), range(75), strict=False)]
+        )
+    truth = FaceReader().feed(pictures)[0] / pictures.shape[1]
+    middle = truth.mean(axis=0)
+    made = {
+        "truth": truth,
+        "late": FaceReader().feed(np.concatenate([pictures[:1].repeat(5, axis=0), pictures[:-5]]))[0] / pictures.shape[1],
+        "small": middle + 0.4 * (truth - middle),
+        "frozen": FaceReader().feed(pictures[:1].repeat(75, axis=0))[0] / pictures.shape[1],
+    }
+    found = {
+        kind: {
+            name: value(name, evidence(truth, points)) for name in ("lmd.face", "lmd.mouth", "lmd.mouth_shape", "mouth.spread")
+        }
+        for kind, points in made.items()
+    }
+    for name in ("lmd.face", "lmd.mouth", "lmd.mouth_shape"):
+        assert found["truth"][name] == 0.0 and min(found[kind][name] for kind in ("late", "small", "frozen")) > 0.5
+    spread = [found[kind]["mouth.spread"] for kind in ("truth", "small", "frozen")]
+    assert spread[0] > 2 * spread[1] > 2 * spread[2] and spread[2] < 0.1
+    assert found["late"]["mouth.spread"] == pytest.approx(spread[0], rel=0.15)
+
+
 def test_faces_are_read_alike_in_any_chunks(real_data: Path) -> None:
     import av
 

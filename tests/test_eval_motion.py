@@ -342,6 +342,30 @@ def test_mesh_features_are_read_back_off_drawn_landmarks() -> None:
     assert not found["motion.mesh.pose"][4].any()
 
 
+def test_latents_are_those_of_the_encoder_in_any_chunks() -> None:
+    from dyconv.infp.config import STAGE1
+    from dyconv.infp.stage1 import Stage1, encode_frames
+    from dyconv.models.mesh_motion import MeshMotion
+
+    torch.manual_seed(0)
+    stage1 = Stage1(STAGE1["debug"]).eval()
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (12, 96, 96, 3), np.uint8)
+    latents = np.zeros((12, len(MeshMotion().names)), np.float32)
+    latents[:, 5], latents[:, 0] = 0.4, np.linspace(-0.3, 0.3, 12)
+    landmarks, present = MeshMotion().pose(latents, 96), np.arange(12) != 7
+    found = family(Choice(torch.device("cpu"), features=("infp",), stage1=stage1))
+    assert {metric.name for metric in found.metrics} >= {"fd.infp.motion", "rpcc.infp.motion", "sid.infp.motion.k40"}
+    assert not any("expression" in metric.name or "pose" in metric.name for metric in found.metrics)
+    reading = found.extractors[0].begin(Shown(Case("c", "p0", "u", View.VIDEO, 12), Role.TRUTH, 12, np.zeros(7680, np.float32)))
+    for part in (slice(0, 5), slice(5, 12)):
+        reading.feed(Chunk(part.start, pictures[part], landmarks[part], present[part]))
+    told = reading.finish()["motion.infp.motion"]
+    expected = encode_frames(stage1.encoder, stage1.config.size, pictures, landmarks)
+    np.testing.assert_allclose(told[present], expected[present], rtol=1e-4, atol=1e-5)
+    assert not told[7].any() and stage1.encoder_hash[:16] in found.extractors[0].version
+
+
 def files(folder: Path, name: str, **arrays: np.ndarray) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     good = {"expression": np.ones((10, 4), np.float32), "pose": np.ones((10, 6), np.float32)}

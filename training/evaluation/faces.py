@@ -16,9 +16,10 @@ from dyconv.faces import KEYPOINTS, POINTS, face_box
 if TYPE_CHECKING:
     from dyconv.infp.portraits import FaceModels
 
-VERSION = 1  # changes whenever landmarks would
+VERSION = 2  # changes whenever landmarks would
 _PRESENT = 0.5  # landmarker's score from which a face is there
 _STEP = 0.35  # IoU with the last frame's box below which the landmarks have jumped to something else
+_SETTLE = 3  # further looks at a frame in which the detector found the face
 _RETRY = 5  # frames between two looks of the detector while there is no face
 
 
@@ -64,24 +65,31 @@ class FaceReader:
 
     def _look(self, picture: np.ndarray) -> bool:
         """Whether the face is in the next frame; `_last` says where."""
-        found = self._follow(picture) if self._here else None
+        found = self._follow(picture, self._last) if self._here else None
         self._wait = max(0, self._wait - 1)
         if found is None and self._wait == 0:
-            found = self._detect(picture)
+            found = self._settled(picture)
             self._wait = _RETRY
         self._here = found is not None
         if found is not None:
             self._last = found
         return self._here
 
-    def _follow(self, picture: np.ndarray) -> np.ndarray | None:
+    def _follow(self, picture: np.ndarray, last: np.ndarray) -> np.ndarray | None:
+        """Landmarks [478, 3] of the face that had landmarks `last` a frame ago; None where it is not there."""
         from dyconv.tracking.geometry import iou
 
-        box = face_box(self._last)
-        keypoints = self._last[list(KEYPOINTS), :2]
-        points, score = self._models.landmarker.landmarks(picture, box, keypoints, irises=False)
+        box = face_box(last)
+        points, score = self._models.landmarker.landmarks(picture, box, last[list(KEYPOINTS), :2], irises=False)
         overlap = float(iou(box[None], face_box(points)[None])[0, 0])
         return points if score >= _PRESENT and overlap >= _STEP else None
+
+    def _settled(self, picture: np.ndarray) -> np.ndarray | None:
+        """Landmarks of a face as the detector finds it, looked at again until where to look hangs on them alone."""
+        found = self._detect(picture)
+        for _ in range(_SETTLE):
+            found = self._follow(picture, found) if found is not None else None
+        return found
 
     def _detect(self, picture: np.ndarray) -> np.ndarray | None:
         from dyconv.infp.portraits import find_faces

@@ -24,6 +24,7 @@ OWN = "mouth_sync"
 NETWORK = "syncnet"
 _QUIET = -4.0  # log10 energy: -40 dB of full scale
 _LEAST_HEARD = 25  # frames of voice that LSE is taken of
+_LEAST_SPEECH = 50.0  # frames of speech that the own network's shift is taken of: by less it is often a wrong one
 
 
 def family(choice: Choice) -> Family:
@@ -100,19 +101,21 @@ class _Reading:
 
 
 class _OwnSync(Mean):
-    """What is told by the shift of one clip; clips with under a second of speech do not count."""
+    """What is told by the shift of one clip; clips with under two seconds of speech do not count."""
 
     def __init__(self, what: str, *, better: str, unit: str, about: str) -> None:
         super().__init__(f"sync.{OWN}.{what}", better=better, unit=unit, about=about, needs=frozenset({OWN}))
         self._network: MouthSync | None = None
 
     def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        talking = np.where(mask, evidence.made[f"{OWN}.talking"], 0.0)
+        if talking.sum() < _LEAST_SPEECH:
+            return None
         if self._network is None:
             from dyconv.infp.portraits import load_model
 
             self._network = load_model(OWN)
-        lips, voice, talking = (evidence.made[f"{OWN}.{name}"] for name in ("lips", "voice", "talking"))
-        found = self._network.offset_of(lips, voice, np.where(mask, talking, 0.0))
+        found = self._network.offset_of(evidence.made[f"{OWN}.lips"], evidence.made[f"{OWN}.voice"], talking)
         return None if found is None else mean_sums(np.array([self.of(found.frames, found.confidence)]))
 
     def of(self, frames: float, confidence: float) -> float:
