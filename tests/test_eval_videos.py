@@ -34,7 +34,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def written(path: Path, *, rate: int = 25, width: int = SIZE, height: int = SIZE, times: Sequence[int] = (), **tags: Any) -> Path:
+def written(
+    path: Path, *, rate: int = 25, width: int = SIZE, height: int = SIZE, times: Sequence[int] = (), **tags: Any
+) -> Path:
     """A film of 30 grey frames, with timestamps in 1/rate s."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate)
@@ -53,7 +55,9 @@ def written(path: Path, *, rate: int = 25, width: int = SIZE, height: int = SIZE
 def refused(path: Path | bytes, *words: str, frames: int = FRAMES) -> str:
     """The hint of the error, whose message names the file and holds these words."""
     with pytest.raises(BadVideo) as error:
-        for _ in open_video(path, frames=frames, where=str(path) if isinstance(path, Path) else "p0.face.mp4 of clip_1").chunks(16, 8):
+        for _ in open_video(path, frames=frames, where=str(path) if isinstance(path, Path) else "p0.face.mp4 of clip_1").chunks(
+            16, 8
+        ):
             pass
     told = error.value.message
     assert (path.name if isinstance(path, Path) else "p0.face.mp4 of clip_1") in told

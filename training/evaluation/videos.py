@@ -109,11 +109,10 @@ def open_video(source: bytes | Path, *, frames: int, where: str) -> Video:
         raise BadVideo(f"{where}: expected a video, found no such file", hint="make it, or give the right folder")
     try:
         with av.open(_opened(source)) as container:
-            if not len(container.streams):
-                raise BadVideo(f"{where}: is cut off: its header is there, and nothing of the film", hint=_again(source))
-            if not container.streams.video:
-                kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-                raise BadVideo(f"{where}: expected a video stream, found {kinds}", hint="give the file with the pictures")
+            if not any(stream.codec_context for stream in container.streams.video):  # none for a codec that is not told
+                kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+                fix = f"give the file with the pictures; if this should be it, {_again(source)}"
+                raise BadVideo(f"{where}: expected a video stream, found {kinds}", hint=fix)
             stream = container.streams.video[0]
             told, width, height = stream.frames, stream.width, stream.height
             wide = stream.sample_aspect_ratio or Fraction(1)
