@@ -195,6 +195,22 @@ def test_each_baseline_makes_each_case_it_can(agent: Agent, cases: CaseSet, trai
         make_baseline("random-train", agent, cases)
 
 
+def test_what_hears_nothing_is_made_once_for_all_views(agent: Agent, cases: CaseSet, tmp_path: Path) -> None:
+    paths = [tmp_path / view / "a.mp4" for view in VIEWS]
+    system = make_baseline("static", agent, cases)
+    for view, path in zip(VIEWS, paths, strict=True):
+        assert system.make(truth_of(cases, view), path) == path
+    assert len({path.stat().st_ino for path in paths}) == 1
+    assert all(told(path) == told(paths[0]) for path in paths)
+    changed = replace(truth_of(cases, View.TALKING), portrait=5)
+    system.make(changed, paths[1])
+    assert len({path.stat().st_ino for path in paths}) == 2  # the others stay as they were
+    ours = Checkpoint(agent)
+    for view in VIEWS[:2]:
+        ours.make(truth_of(cases, view), tmp_path / "ours" / view / "a.mp4")
+    assert len({path.stat().st_ino for path in tmp_path.glob("ours/*/a.mp4")}) == 2
+
+
 def test_mirror_moves_with_the_partner_only(agent: Agent, cases: CaseSet) -> None:
     mirror, truth = make_baseline("mirror", agent, cases), truth_of(cases, View.INTERACTIVE)
     assert np.array_equal(raw(mirror, truth), raw(mirror, replace(truth, own=truth.own * 0, partner=truth.partner * 0)))

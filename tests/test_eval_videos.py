@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -124,6 +125,15 @@ def test_what_is_not_square_is_refused(tmp_path: Path) -> None:
     hint = refused(written(tmp_path / "wide.mp4", width=96), "square", "96 x 64")
     assert "crop=" in hint
     refused(written(tmp_path / "oblong.mp4", sample_aspect_ratio=Fraction(4, 3)), "square", "pixels 4/3 wide")
+
+
+def test_a_video_that_players_turn_is_refused(film: Path, tmp_path: Path) -> None:
+    data = bytearray(film.read_bytes())
+    matrix = data.index(b"tkhd") + 44  # of a track header, version 0: nine 32-bit numbers
+    data[matrix : matrix + 20] = struct.pack(">iiiii", 0, 1 << 16, 0, -1 << 16, 0)
+    path = tmp_path / "turned.mp4"
+    path.write_bytes(bytes(data))
+    refused(path, "upright", "turned")
 
 
 def test_a_file_that_is_cut_off_is_refused(film: Path, tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def make_baseline(
 class Static(Maker):
     """The portrait at the agent's size, repeated."""
 
+    hears = False
+
     def __init__(self, agent: Agent) -> None:
         super().__init__("static", ["static", agent.size])
         self.agent = agent
@@ -100,6 +102,8 @@ class Mirror(Rendered):
     The partner's motion at once and not some time later: nothing is foreseen, nothing is reacted to.
     """
 
+    hears = False
+
     def __init__(self, agent: Agent, cases: CaseSet) -> None:
         super().__init__("mirror", agent, _SMOOTHED)
         self.cases = cases
@@ -125,6 +129,8 @@ class RandomTrain(Rendered):
     As in `Mirror`, what their latent differs by from its mean is added to the portrait's. Sources of the case itself are never
     drawn.
     """
+
+    hears = False
 
     def __init__(self, agent: Agent, train: Sequence[str], seed: int, cache: Path | None) -> None:
         if not train:

@@ -74,7 +74,12 @@ class Maker:
     Args:
         name: of the row.
         told: what decides the frames, besides the truth.
+
+    Attributes:
+        hears: whether frames depend on what the view gives away. Otherwise one film, linked, does for all views of a person.
     """
+
+    hears = True
 
     def __init__(self, name: str, told: Any) -> None:
         self.name = name
@@ -91,11 +96,13 @@ class Maker:
     def make(self, truth: Truth, path: Path) -> Path:
         from dyconv.infp.film import Film
 
-        of = _fingerprint(self.version, truth)
+        of = _fingerprint(self.version, truth, self.hears)
         if path.is_file() and sidecar(path).get("of") == of:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         note_of(path).unlink(missing_ok=True)
+        if not self.hears and _linked(path, of):
+            return path
         clock = self.clock()
         with closing(self.frames(truth, clock)) as frames:
             first, rest = _begun(clock.timed(frames))
@@ -172,8 +179,23 @@ def _begun(frames: Iterator[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarra
     return first, chain([first], frames)
 
 
-def _fingerprint(version: str, truth: Truth) -> str:
-    digest = hashlib.sha256(dump([version, truth.case.name, truth.case.view, truth.portrait]))
+def _linked(path: Path, of: str) -> bool:
+    """Whether the same film was there for another view, and is now at `path` too."""
+    for other in (path.parent.parent / view / path.name for view in View if view != path.parent.name):
+        if other.is_file() and sidecar(other).get("of") == of:
+            path.unlink(missing_ok=True)
+            try:
+                path.hardlink_to(other)
+            except OSError:  # a file system without links
+                return False
+            write_atomic(note_of(path), note_of(other).read_bytes())
+            return True
+    return False
+
+
+def _fingerprint(version: str, truth: Truth, hears: bool) -> str:
+    view = str(truth.case.view) if hears else ""
+    digest = hashlib.sha256(dump([version, truth.case.name, view, truth.portrait]))
     for part in (truth.video, truth.partner_video or b"", truth.own.tobytes(), truth.partner.tobytes()):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
