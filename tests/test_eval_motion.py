@@ -84,7 +84,7 @@ def value(metric: Metric, *cases: Evidence) -> float:
 
 
 def sid(clusters: int, truths: list[Evidence]) -> Diversity:
-    metric = Diversity(TruthRows("mesh", "expression"), clusters)
+    metric = Diversity(TruthRows("mesh", ["expression"]), "expression", clusters)
     metric.prepare(lambda: iter(truths))
     return metric
 
@@ -163,7 +163,7 @@ def test_the_sample_of_truth_is_even_and_bounded() -> None:
         for number in range(20):
             yield evidence(np.full((300, WIDTH), number, np.float32), np.zeros((300, WIDTH), np.float32))
 
-    rows = TruthRows("mesh", "expression", most=500).of(replay)
+    rows = TruthRows("mesh", ["expression"], most=500).of(replay, "expression")
     assert rows.shape == (500, WIDTH)
     assert rows[:, 0].mean() == pytest.approx(9.5, abs=1.0)
 

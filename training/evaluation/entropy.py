@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from training.evaluation.evidence import Evidence
-from training.evaluation.metric import Metric, Replay, Sums
+from training.evaluation.metric import Replay, Sums
 from training.evaluation.motion_metrics import key_of, rows_of
 
 _MOST = 50_000  # frames that k-means is fitted on
@@ -20,37 +20,40 @@ _SEED = 0
 
 
 class TruthRows:
-    """Frames of the ground truth, one sample for all K of a feature's group: at most 50,000, drawn evenly."""
+    """Frames of the ground truth, one sample for all groups of a feature and all K: at most 50,000, drawn evenly."""
 
-    def __init__(self, feature: str, group: str, most: int = _MOST) -> None:
-        self.feature, self.group, self.key = feature, group, key_of(feature, group)
+    def __init__(self, feature: str, groups: Sequence[str], most: int = _MOST) -> None:
+        self.feature = feature
+        self._keys = [key_of(feature, group) for group in groups]
         self._most = most
         self._source: Replay | None = None
-        self._rows = np.zeros((0, 1))
+        self._rows: dict[str, np.ndarray] = {}
 
-    def of(self, truths: Replay) -> np.ndarray:
+    def of(self, truths: Replay, group: str) -> np.ndarray:
         """Float64 [n, D]. The same truths are read once."""
         if self._source is None or self._source != truths:
             self._rows, self._source = self._drawn(truths), truths
-        return self._rows
+        return self._rows[key_of(self.feature, group)]
 
-    def _drawn(self, truths: Replay) -> np.ndarray:
+    def _drawn(self, truths: Replay) -> dict[str, np.ndarray]:
         """Reservoir sampling (Vitter 1985), so that memory does not grow with the set."""
         rng = np.random.default_rng(_SEED)
-        kept: np.ndarray | None = None
+        kept: dict[str, np.ndarray] = {}
         seen = 0
         for evidence in truths():
-            rows = rows_of(evidence.truth, self.key, evidence.truth["present"])
-            if kept is None:
-                kept = np.zeros((self._most, rows.shape[1]))
-            free = min(max(self._most - seen, 0), len(rows))
-            kept[seen : seen + free] = rows[:free]
-            later = rows[free:]
-            places = (rng.random(len(later)) * (seen + free + 1 + np.arange(len(later)))).astype(np.int64)
-            for row, place in zip(later[places < self._most], places[places < self._most], strict=True):
-                kept[place] = row
-            seen += len(rows)
-        return kept[: min(seen, self._most)] if kept is not None else np.zeros((0, 1))
+            present = evidence.truth["present"]
+            rows = {key: rows_of(evidence.truth, key, present) for key in self._keys}
+            count = int(present.sum())
+            free = min(max(self._most - seen, 0), count)
+            places = (rng.random(count - free) * (seen + free + 1 + np.arange(count - free))).astype(np.int64)
+            taken = np.flatnonzero(places < self._most)
+            for key, values in rows.items():
+                sample = kept.setdefault(key, np.zeros((self._most, values.shape[1])))
+                sample[seen : seen + free] = values[:free]
+                for index in taken:  # in order: of two that go to one place the later stays
+                    sample[places[index]] = values[free + index]
+            seen += count
+        return {key: kept[key][: min(seen, self._most)] if key in kept else np.zeros((0, 1)) for key in self._keys}
 
 
 def fit_centres(rows: np.ndarray, count: int) -> np.ndarray | None:
@@ -83,19 +86,18 @@ class Diversity:
     better = "truth"
     unit = "bit"
 
-    def __init__(self, rows: TruthRows, clusters: int) -> None:
-        self._rows, self.clusters = rows, clusters
-        self.name = f"sid.{rows.feature}.{rows.group}.k{clusters}"
-        self.about = (
-            f"Shannon entropy over {clusters} k-means states fitted on the ground truth, of `{rows.feature}` {rows.group}"
-        )
+    def __init__(self, rows: TruthRows, group: str, clusters: int) -> None:
+        self._rows, self._group, self.clusters = rows, group, clusters
+        self._key = key_of(rows.feature, group)
+        self.name = f"sid.{rows.feature}.{group}.k{clusters}"
+        self.about = f"Shannon entropy over {clusters} k-means states fitted on the ground truth, of `{rows.feature}` {group}"
         self.needs = frozenset({f"motion.{rows.feature}"})
         self.heavy = False
         self._centres: np.ndarray | None = None
 
     def prepare(self, truths: Replay) -> None:
         """Fit the states."""
-        self._centres = fit_centres(self._rows.of(truths), self.clusters)
+        self._centres = fit_centres(self._rows.of(truths, self._group), self.clusters)
 
     def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
         shown = mask & evidence.made["present"]
@@ -103,7 +105,7 @@ class Diversity:
             return None
         if self._centres is None:
             return {"counts": np.zeros(self.clusters)}
-        found = nearest(rows_of(evidence.made, self._rows.key, shown), self._centres)
+        found = nearest(rows_of(evidence.made, self._key, shown), self._centres)
         return {"counts": np.bincount(found, minlength=self.clusters).astype(np.float64)}
 
     def value(self, sums: Sums) -> float:
@@ -112,8 +114,3 @@ class Diversity:
     def values(self, sums: Sums) -> np.ndarray:
         """`value` of many sums at once, float64 [n]."""
         return entropy_bits(sums["counts"])
-
-
-def diversities(rows: TruthRows, sizes: Sequence[int]) -> list[Metric]:
-    """One metric a K."""
-    return [Diversity(rows, size) for size in sizes]

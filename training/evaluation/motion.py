@@ -47,7 +47,7 @@ def family(choice: Choice) -> Family:
         if feature not in FEATURES:
             known = ", ".join(FEATURES)
             raise UsageError(f"expected motion features out of {known}, found `{feature}`", hint="see --features")
-        of_feature = [metric for group in FEATURES[feature] for metric in _metrics(feature, group, choice)]
+        of_feature = _metrics(feature, choice)
         if feature == "infp" and choice.stage1 is None:
             fix = "python -m training.evaluate --checkpoint W ... (a checkpoint names its encoder)"
             missing += [Unavailable(metric.name, "no INFP motion encoder was given", fix) for metric in of_feature]
@@ -57,15 +57,19 @@ def family(choice: Choice) -> Family:
     return Family(tuple(metrics), tuple(extractors), unavailable=tuple(missing))
 
 
-def _metrics(feature: str, group: str, choice: Choice) -> Sequence[Metric]:
+def _metrics(feature: str, choice: Choice) -> list[Metric]:
     from training.evaluation import motion_metrics as of
-    from training.evaluation.entropy import TruthRows, diversities
+    from training.evaluation.entropy import Diversity, TruthRows
 
-    sizes = sorted({pair[1 if group == "pose" else 0] for pair in choice.clusters}, reverse=True)
     plain = (of.Frechet, of.ClipFrechet, of.PairedFrechet, of.PairedClipFrechet, of.SquaredError)
     steady = (of.Variance, of.PooledVariance, of.ResidualCorrelation, of.PooledResidualCorrelation)
-    rows = TruthRows(feature, group)
-    return [*(kind(feature, group) for kind in (*plain, *steady)), *diversities(rows, sizes)]
+    rows = TruthRows(feature, FEATURES[feature])
+    metrics: list[Metric] = []
+    for group in FEATURES[feature]:
+        sizes = sorted({pair[1 if group == "pose" else 0] for pair in choice.clusters}, reverse=True)
+        metrics += [kind(feature, group) for kind in (*plain, *steady)]
+        metrics += [Diversity(rows, group, size) for size in sizes]
+    return metrics
 
 
 def _extractor(feature: str, choice: Choice) -> Extractor:
@@ -183,8 +187,8 @@ class FileFeatures:
 
     def _find(self, shown: Shown) -> Path:
         name, view, folder = f"{shown.case.name}.npz", shown.case.view, self._folders[shown.role]
-        own = (folder / shown.system / view / name, folder / shown.system / name) if shown.system else ()
-        common = (folder / view / name, folder / name)
+        own = [folder / shown.system / view / name, folder / shown.system / name] if shown.system else []
+        common = [folder / view / name, folder / name]
         path = next((place for place in (*own, *common) if place.is_file()), None)
         hint = "write that file, or leave this clip out with --without"
         if path is None:
@@ -192,7 +196,7 @@ class FileFeatures:
             raise UsageError(f"expected coefficients of {shown.case.name} at one of {where}, found none", hint=hint)
         if shown.system and path in common and shown.system != (self._system or shown.system):
             raise UsageError(
-                f"expected coefficients of {shown.system} at {own[1]}, found only {path}, which were taken for {self._system}",
+                f"expected coefficients of {shown.system} at {own[-1]}, found only {path}, which were taken for {self._system}",
                 hint=f"put the coefficients of each system in a folder of its name: {folder}/<system>/",
             )
         if path in common:
