@@ -281,6 +281,16 @@ def test_large_sums_are_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None
     assert whole == pytest.approx(direct)
 
 
+def test_no_interval_goes_where_the_number_cannot() -> None:
+    class Bounded(Heavy):
+        limits = (0.0, 1.0)
+
+    units = [[np.full(3, value)] for value in (0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0)]
+    found = only(tally(units, metric=Bounded("error", better="", about="")).estimates())
+    free = only(tally(units, metric=Heavy("error", better="", about="")).estimates())
+    assert free.low is not None and free.low < 0.0 and (found.low, found.high) == (0.0, min(1.0, free.high or 1.0))
+
+
 def test_values_at_once_are_used_only_where_they_belong() -> None:
     class Doubled(FrameMean):
         def value(self, sums: Sums) -> float:

@@ -91,6 +91,7 @@ class FrechetMetric:
     """
 
     better, unit, heavy = "lower", "", True
+    limits = (0.0, float("inf"))
 
     def __init__(self, name: str, array: str, *, about: str, step: int, span: int) -> None:
         self.name, self.about, self.needs = name, about, frozenset({array})

@@ -31,6 +31,9 @@ class Metric(Protocol):
         about: what it is and where it comes from, in one sentence.
         needs: names of the extractors and comparisons whose arrays it reads.
         heavy: sums are megabytes: they are kept for few groups of units only.
+
+    A metric may also have `limits`, the least and the largest number it can be: no interval goes beyond them; and `values`, see
+    `FrameMean.values`.
     """
 
     name: str

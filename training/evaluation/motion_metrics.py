@@ -82,6 +82,7 @@ class Frechet(MotionMetric):
     kind = "fd"
     what = "Frechet distance between the true and the made frames' coefficients, over all frames of the set"
     paired = False
+    limits = (0.0, float("inf"))
 
     def __init__(self, feature: str, group: str) -> None:
         super().__init__(feature, group)
@@ -178,6 +179,7 @@ class PooledVariance(MotionMetric):
     kind = "var"
     suffix = ".pooled"
     better = "truth"
+    limits = (0.0, float("inf"))
     what = "variance of all frames' and coefficients' numbers together (DIM's code)"
 
     def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:

@@ -70,7 +70,8 @@ def _of_view(report: Report, view: str, folder: Path) -> Iterator[Plot]:
     names = {result.metric for result in found if result.slice != ALL}
     sliced = [metric for metric in report.metrics if metric.name in names][:_SLICED]
     if sliced:
-        drawn = _figure([partial(_slices, metric=metric, found=found, systems=systems) for metric in sliced], 3.4)
+        height = 0.6 + 0.4 * len({result.slice for result in found})
+        drawn = _figure([partial(_slices, metric=metric, found=found, systems=systems) for metric in sliced], height)
         note = f"Colours as above. The first {len(sliced)} metrics; every one is in the tables by slice."
         yield _saved(drawn, folder, f"{view}-slices", f"{view}: by slice", note, view)
 

@@ -12,7 +12,7 @@ from training.evaluation.results import GROUND_TRUTH, INFINITE, Described, Diffe
 ARROWS = {"higher": "↑", "lower": "↓", "truth": "→ truth"}
 _OTHER = "other"
 _FEATURES = ("mesh", "infp", "files")
-_ACROSS = 8  # columns that a table has at most
+_ACROSS = 6  # columns that a table has at most
 _ZERO = 1e-12  # what is smaller is rounding
 
 
@@ -62,7 +62,8 @@ def cell(result: Result | Difference | None, best: bool = False) -> Cell:
 
 
 def _span(low: float, high: float, value: float | None) -> str:
-    return f"{short(low, like=value)} to {short(high, like=value)}"
+    most = max(abs(low), abs(high), abs(value or 0.0))
+    return f"{short(low, like=most)} to {short(high, like=most)}"
 
 
 def views_of(report: Report) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -129,7 +130,7 @@ class Tally:
         metric = self.metrics[place[2]]
         value = metric.value(total([part.sums for part in parts]))
         interval, how = _interval(metric, value, parts, draws_of(place, draws), seed)
-        low, high = interval or (None, None)
+        low, high = within(interval, getattr(metric, "limits", (-math.inf, math.inf))) or (None, None)
         known, word = number(value)
         units = len(set().union(*(part.units for part in parts)))
         cases, frames = sum(part.cases for part in parts), sum(part.frames for part in parts)
@@ -173,6 +174,11 @@ def _interval(metric: Metric, value: float, parts: Sequence[Part], draws: int, s
         interval = percentile(drawn(metric, sums, draw_counts(len(parts), draws, seed)), value)
         how = f"bootstrap, {draws} draws of {len(parts)} units"
     return interval, how if interval else "no interval: too many draws without a value"
+
+
+def within(interval: Interval, limits: tuple[float, float]) -> Interval:
+    """An interval without what the number cannot be: a jackknife, or draws that were moved, know of no limits."""
+    return interval and (max(interval[0], limits[0]), min(interval[1], limits[1]))
 
 
 def differences(ours: Tally, other: Tally, draws: int = 1000, seed: int = 0) -> list[Difference]:
