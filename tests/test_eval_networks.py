@@ -17,6 +17,7 @@ from torch.nn import functional
 from dyconv.errors import ModelMissing
 from dyconv.models import catalogue, metric_networks, registry
 from dyconv.store import sha256_of
+from tests.bench.evaluator import blank_inception
 from tests.eval_frames import blurred, by_scipy, chunk, compared, evidence_of, noisy, pan, read, unit, value_of
 from training.evaluation import foreign, i3d, i3d_net, identity, inception, perceptual
 from training.evaluation.evidence import Comparison, Extractor, Role
@@ -44,19 +45,6 @@ def lively(net: nn.Module) -> dict[str, Tensor]:
         elif name.endswith(("bias", "running_mean")):
             value.copy_(0.1 * torch.randn(value.shape, generator=generator))
     return state
-
-
-def blank_inception() -> nn.Module:
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Blank(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *_: Any) -> None:
-            """Nothing is loaded."""
-
-    nothing = BytesIO()
-    torch.save({}, nothing)
-    nothing.seek(0)
-    return Blank("blank", ["2048"], feature_extractor_weights_path=nothing)
 
 
 @pytest.fixture(scope="module")

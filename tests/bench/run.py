@@ -1,6 +1,6 @@
 """`make bench`: speed ratios and their accuracy, measured in one run. Not a test: nothing fails on a slow machine.
 
-python -m tests.bench.run --out out/bench.json [--only cuts,chain,speech,memory,rerun,help] [--full]
+python -m tests.bench.run --out out/bench.json [--only cuts,chain,speech,memory,rerun,help,evaluator] [--full]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import typer
 from dyconv import __version__
 
 SCHEMA = 1  # of the JSON: numbers of another one are not mixed in
-PARTS = ("cuts", "chain", "speech", "memory", "rerun", "help")
+PARTS = ("cuts", "chain", "speech", "memory", "rerun", "help", "evaluator")
 
 
 def main(
@@ -57,7 +57,7 @@ def main(
 
 
 def _measure(part: str, folder: Path, *, full: bool, repeats: int) -> dict[str, Any]:
-    from tests.bench import chain, cutting, driver, speech
+    from tests.bench import chain, cutting, driver, evaluator, speech
 
     for name in ("ours-0", "out") if part in ("cuts", "chain", "speech") else ():
         shutil.rmtree(folder / part / name, ignore_errors=True)
@@ -68,6 +68,7 @@ def _measure(part: str, folder: Path, *, full: bool, repeats: int) -> dict[str, 
         "memory": lambda: driver.memory(folder / "driver", full=full),
         "rerun": lambda: driver.rerun(folder / "driver"),
         "help": driver.command_help,
+        "evaluator": evaluator.measure,
     }
     return measures[part]()
 
@@ -113,6 +114,10 @@ def rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         out.append((f"re-run with nothing to do, {rerun['sources']:,} sources", found, f"< {rerun['wanted_s']:.0f} s"))
     if shown := results.get("help"):
         out.append(("dyconv --help", f"{shown['seconds']:.2f} s", f"< {shown['wanted_s']} s"))
+    if pictures := results.get("evaluator"):
+        every = pictures["metrics"]["all"]
+        found = f"{every['ratio']:.1f} ({every['batched']:.1f} / {every['plain']:.1f} frames/s on {pictures['device']})"
+        out.append(("evaluator's picture metrics / a plain loop", found, f">= {pictures['wanted_ratio']} on a GPU"))
     return out
 
 

@@ -83,6 +83,12 @@ def tensors(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def in_parts(*frames: Tensor, at_once: int) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of the same length together, `at_once` rows on a GPU. On a CPU row by row: what one makes stays in its cache."""
+    count = at_once if frames[0].is_cuda else 1
+    return zip(*(one.split(count) for one in frames), strict=True)
+
+
 @contextmanager
 def exact() -> Iterator[None]:
     """No gradients, and float32 that is float32: a GPU's shorter TF32 products would move metrics in the third digit."""

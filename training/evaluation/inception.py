@@ -12,7 +12,7 @@ import torch
 
 from dyconv.errors import ModelMissing
 from training.evaluation.evidence import Arrays, Chunk, Shown
-from training.evaluation.foreign import exact, find, pinned, tensors, unavailable
+from training.evaluation.foreign import exact, find, in_parts, pinned, tensors, unavailable
 from training.evaluation.frechet import FrechetMetric
 from training.evaluation.metric import Choice, Family
 
@@ -21,7 +21,7 @@ _ABOUT = (
     "Frechet distance of Inception v3's 2048 numbers a picture (Heusel et al. 2017): torch-fidelity's network, weights and "
     "resizing (as TensorFlow 1 did it); too high with few frames"
 )
-_FRAMES = 32  # at once
+_FRAMES = 32  # at once on a GPU
 
 
 class Inception:
@@ -69,10 +69,9 @@ class Inception:
 
     def features(self, pictures: np.ndarray) -> np.ndarray:
         """Float32 [n, 2048] of uint8 RGB [n, H, W, 3]."""
-        rows = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+        rows = torch.from_numpy(np.ascontiguousarray(pictures)).to(self._device).permute(0, 3, 1, 2)
         with exact():
-            parts = [self.net(part.to(self._device))[0].cpu() for part in rows.split(_FRAMES)]
-        return torch.cat(parts).numpy()
+            return torch.cat([self.net(part)[0] for (part,) in in_parts(rows, at_once=_FRAMES)]).cpu().numpy()
 
 
 class _Reading:

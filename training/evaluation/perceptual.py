@@ -11,12 +11,12 @@ from torch import Tensor
 
 from dyconv.errors import ModelMissing
 from training.evaluation.evidence import Chunk
-from training.evaluation.foreign import exact, find, pinned, tensors, unavailable
+from training.evaluation.foreign import exact, find, in_parts, pinned, tensors, unavailable
 from training.evaluation.metric import Choice, Family, FrameMean
 
 _NAME = "lpips.alex"
 _ABOUT = "perceptual distance by AlexNet's features (Zhang et al. 2018, LPIPS v0.1), at the video's own size"
-_FRAMES = 16  # at once
+_FRAMES = 32  # at once on a GPU
 
 
 class Lpips:
@@ -58,10 +58,9 @@ class Lpips:
 
     def compare(self, truth: Chunk, made: Chunk) -> Tensor:
         """Float [n], 0 for the same picture."""
-        pairs = zip(truth.unit.split(_FRAMES), made.unit.split(_FRAMES), strict=True)
+        pairs = in_parts(truth.unit.to(self._device), made.unit.to(self._device), at_once=_FRAMES)
         with exact():
-            parts = [self.net(one.to(self._device), other.to(self._device), normalize=True).flatten() for one, other in pairs]
-            return torch.cat(parts)
+            return torch.cat([self.net(one, other, normalize=True).flatten() for one, other in pairs])
 
 
 def family(choice: Choice) -> Family:

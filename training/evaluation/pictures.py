@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.evaluation.evidence import Chunk, Evidence
-from training.evaluation.foreign import exact
+from training.evaluation.foreign import exact, in_parts
 from training.evaluation.metric import Choice, Family, FrameMean, Sums
 
 _SIGMA, _RADIUS = 1.5, 5  # 11 x 11
+_FRAMES = 32  # at once on a GPU
 _C1, _C2 = 0.01**2, 0.03**2  # K1, K2 of pictures in 0..1
 
 
@@ -29,10 +30,9 @@ def ssim(truth: Tensor, made: Tensor) -> Tensor:
     Args:
         truth, made: float32 [n, 3, H, W] in 0..1, H and W at least 11.
     """
-    if truth.is_cuda:
-        with exact():
-            return _ssim(truth, made, _by_convolution)
-    return torch.cat([_ssim(*pair, _by_opencv) for pair in zip(truth.split(1), made.split(1), strict=True)])  # stays in cache
+    smooth = _by_convolution if truth.is_cuda else _by_opencv
+    with exact():
+        return torch.cat([_ssim(one, other, smooth) for one, other in in_parts(truth, made, at_once=_FRAMES)])
 
 
 def _ssim(truth: Tensor, made: Tensor, smooth: Callable[[Tensor], Tensor]) -> Tensor:
@@ -75,7 +75,8 @@ def psnr(truth: Tensor, made: Tensor) -> Tensor:
 
     10 log10(1 / MSE), the mean square over the picture's pixels and R, G, B, of float [n, 3, H, W] in 0..1.
     """
-    return -10 * (truth - made).square().flatten(1).mean(dim=1).log10()
+    pairs = in_parts(truth, made, at_once=_FRAMES)
+    return -10 * torch.cat([(one - other).square().mean(dim=(1, 2, 3)) for one, other in pairs]).log10()
 
 
 class Ssim:
