@@ -1,8 +1,8 @@
 """Motion of a face as coefficients, in features that are a named choice, and the metrics on them.
 
-- `mesh`: `dyconv.models.mesh_motion` of the landmarks that the evaluator finds. `expression` are the 21 measured expressions of
-  `mesh_basis` (lengths in outer-eye distances, head pose removed; no gaze and no shape of the face), `pose` yaw, pitch and roll
-  in radians, and place x, y and scale in widths of the picture.
+- `mesh`: `dyconv.models.mesh_motion` of the landmarks that the evaluator finds, in units that are of one size. `expression` are
+  the 21 measured expressions of `mesh_basis` (lengths in percent of the outer-eye distance, head pose removed; no gaze and no
+  shape of the face), `pose` yaw, pitch and roll in degrees, and place x, y and scale in percent of the picture's width.
 - `infp`: latents of an INFP motion encoder, one group `motion`: they do not tell expression from pose.
 - `files`: 3DMM coefficients that another program has read off the videos, `expression` [T, De] and `pose` [T, Dp].
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dyconv.infp.stage1 import Stage1
     from dyconv.models.mesh_motion import MeshMotion
 
+ANGLES = ("head_yaw", "head_pitch", "head_roll")
 FEATURES: Mapping[str, tuple[str, ...]] = {
     "mesh": ("expression", "pose"),
     "infp": ("motion",),
@@ -86,7 +87,10 @@ def _extractor(feature: str, choice: Choice) -> Extractor:
 
 
 class MeshFeatures:
-    """`motion.mesh.expression` float32 [T, 21] and `motion.mesh.pose` float32 [T, 6]; zeros where the face is absent."""
+    """`motion.mesh.expression` float32 [T, 21] and `motion.mesh.pose` float32 [T, 6]; zeros where the face is absent.
+
+    Percent of the outer-eye distance; degrees and percent of the picture's width.
+    """
 
     name = "motion.mesh"
     partner = True
@@ -98,15 +102,17 @@ class MeshFeatures:
         self._mesh = MeshMotion()
         names = list(self._mesh.names)
         self._columns = {"expression": [names.index(name) for name in EXPRESSIONS], "pose": [names.index(p) for p in POSE]}
-        self.version = f"1.{FACES}.{self._mesh.hash[:16]}"
+        self._units = np.full(len(names), 100.0, np.float32)
+        self._units[[names.index(name) for name in ANGLES]] = np.rad2deg(1.0)
+        self.version = f"2.{FACES}.{self._mesh.hash[:16]}"
 
     def begin(self, shown: Shown) -> Extraction:
-        return _MeshReading(self.name, self._mesh, self._columns)
+        return _MeshReading(self.name, self._mesh, self._columns, self._units)
 
 
 class _MeshReading:
-    def __init__(self, name: str, mesh: MeshMotion, columns: Mapping[str, Sequence[int]]) -> None:
-        self._name, self._mesh, self._columns = name, mesh, columns
+    def __init__(self, name: str, mesh: MeshMotion, columns: Mapping[str, Sequence[int]], units: np.ndarray) -> None:
+        self._name, self._mesh, self._columns, self._units = name, mesh, columns, units
         self._parts: list[np.ndarray] = []
 
     def feed(self, chunk: Chunk) -> None:
@@ -116,7 +122,7 @@ class _MeshReading:
         self._parts.append(part)
 
     def finish(self) -> Arrays:
-        motion = np.concatenate(self._parts)
+        motion = np.concatenate(self._parts) * self._units
         return {f"{self._name}.{group}": motion[:, columns] for group, columns in self._columns.items()}
 
 
