@@ -1,0 +1,313 @@
+"""Decisions on disk: an append-only SQLite file while reviewers work, and an export that lies in version control.
+
+    annotations/<name>/decisions.jsonl     one decision a line, by time: the text to read and compare
+                       decisions.parquet   the same as a table
+                       VERSION.json        how many, and the sha256 of both files
+
+Several processes may add to one file at once (SQLite in WAL mode). Nothing is changed or removed, by triggers in the file
+itself, so two overlays merge by taking the decisions of both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dyconv.audit.checks import strict_json
+from dyconv.audit.decisions import Decision, DecisionError, Verdict, in_order, settle
+from dyconv.errors import DyconvError, UsageError
+from dyconv.records import dump
+from dyconv.store import write_atomic
+
+SCHEMA = 1
+JSONL, PARQUET, VERSION_FILE = "decisions.jsonl", "decisions.parquet", "VERSION.json"
+_APPLICATION_ID = 0x44594356  # "DYCV": tells our files from other SQLite files
+_WAIT_S = 30.0
+_TABLES = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS decisions (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    clip TEXT NOT NULL,
+    json TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS decisions_by_clip ON decisions (clip);
+CREATE TRIGGER IF NOT EXISTS never_changed BEFORE UPDATE ON decisions
+BEGIN SELECT RAISE(ABORT, 'decisions are never changed: add one that undoes it'); END;
+CREATE TRIGGER IF NOT EXISTS never_removed BEFORE DELETE ON decisions
+BEGIN SELECT RAISE(ABORT, 'decisions are never removed: add one that undoes it'); END;
+PRAGMA user_version = {SCHEMA};
+PRAGMA application_id = {_APPLICATION_ID};
+COMMIT;
+"""
+
+
+class OverlayError(DyconvError):
+    """The overlay cannot be read or written. What was added before is still in it."""
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Decisions in memory, by time."""
+
+    decisions: tuple[Decision, ...] = ()
+
+    @classmethod
+    def gathered(cls, *lots: Iterable[Decision]) -> Annotations:
+        """All decisions of several lots, each once.
+
+        Raises:
+            DecisionError: if two different decisions have one id.
+        """
+        found: dict[str, Decision] = {}
+        for decision in (decision for lot in lots for decision in lot):
+            if found.setdefault(decision.id, decision).to_json() != decision.to_json():
+                raise DecisionError(
+                    f"decision {decision.id} on clip {decision.clip} is there twice, with different contents",
+                    hint="decisions are never changed: one of the files was edited",
+                )
+        return cls(tuple(in_order(found.values())))
+
+    @cached_property
+    def by_clip(self) -> dict[str, list[Decision]]:
+        found: dict[str, list[Decision]] = {}
+        for decision in self.decisions:
+            found.setdefault(decision.clip, []).append(decision)
+        return found
+
+    def of(self, clip: str) -> list[Decision]:
+        return list(self.by_clip.get(clip, ()))
+
+    def verdict(self, clip: str, base: str | None = None) -> Verdict:
+        """What the decisions on a clip come to; see `settle` for `base`."""
+        return settle(self.by_clip.get(clip, ()), base)
+
+    def verdicts(self, bases: Mapping[str, str] | None = None) -> dict[str, Verdict]:
+        """The verdict on every clip that has decisions.
+
+        Args:
+            bases: `base_of` the record as it is now, by clip id, to tell what is stale; all decisions count without.
+        """
+        return {clip: settle(decisions, (bases or {}).get(clip)) for clip, decisions in sorted(self.by_clip.items())}
+
+    def lines(self) -> bytes:
+        """One decision a line as canonical JSON. The same decisions give the same bytes, however they were merged."""
+        return b"".join(dump(decision.to_json()) + b"\n" for decision in self.decisions)
+
+    @cached_property
+    def version(self) -> str:
+        """Sha256 of `lines`."""
+        return hashlib.sha256(self.lines()).hexdigest()
+
+
+class Overlay:
+    """A SQLite file of decisions. May be used from several threads and processes at once; each call is whole or nothing.
+
+    Args:
+        path: the file; made, with its folder, where it is not there.
+
+    Raises:
+        OverlayError: if it is not such a file, is damaged, or cannot be written.
+        UsageError: if a later version wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OverlayError(f"{path.parent} cannot be made: {error.strerror}") from error
+        with self._open() as connection:
+            known = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            mark, schema = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+            if known and mark != _APPLICATION_ID:
+                raise OverlayError(f"{path} is a SQLite file of another program", hint="give another path for the overlay")
+            if schema > SCHEMA:
+                raise UsageError(f"{path} has schema {schema}, this program knows {SCHEMA}", hint="use a newer dyconv")
+            if not known:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(_TABLES)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A connection of this call alone: SQLite's are not for sharing between threads, and opening costs little."""
+        connection = None
+        try:
+            connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
+            connection.execute("PRAGMA synchronous = FULL")
+            yield connection
+        except sqlite3.Error as error:
+            raise OverlayError(
+                f"overlay {self.path}: {error}", hint="what was decided before is kept; look at the disk and the file's rights"
+            ) from error
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def add(self, *decisions: Decision) -> int:
+        """Append decisions, all or none, and return how many were new. One that is there already stays as it is.
+
+        Raises:
+            DecisionError: if a decision with the same id and other contents is there.
+            OverlayError: if it cannot be written; nothing is added then.
+        """
+        new = 0
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for decision in decisions:
+                line = dump(decision.to_json()).decode()
+                row = connection.execute("SELECT json FROM decisions WHERE id = ?", (decision.id,)).fetchone()
+                if row is None:
+                    connection.execute(
+                        "INSERT INTO decisions (id, clip, json) VALUES (?, ?, ?)", (decision.id, decision.clip, line)
+                    )
+                    new += 1
+                elif row[0] != line:
+                    raise DecisionError(f"decision {decision.id} is in {self.path} with other contents")
+            connection.execute("COMMIT")
+        return new
+
+    def after(self, seq: int = 0) -> tuple[list[Decision], int]:
+        """Decisions added since `seq`, as they were added, and the number to ask with next time."""
+        with self._open() as connection:
+            rows = connection.execute("SELECT seq, json FROM decisions WHERE seq > ? ORDER BY seq", (seq,)).fetchall()
+        return [self._decision(row[1]) for row in rows], rows[-1][0] if rows else seq
+
+    def of(self, clip: str) -> list[Decision]:
+        """The decisions on a clip, by time."""
+        with self._open() as connection:
+            rows = connection.execute("SELECT json FROM decisions WHERE clip = ?", (clip,)).fetchall()
+        return in_order(self._decision(row[0]) for row in rows)
+
+    def all(self) -> list[Decision]:
+        """All decisions, by time."""
+        return list(self.annotations().decisions)
+
+    def annotations(self) -> Annotations:
+        """Everything in it now."""
+        return Annotations.gathered(self.after(0)[0])
+
+    def verdict(self, clip: str, base: str | None = None) -> Verdict:
+        """What the decisions on a clip come to; see `settle` for `base`."""
+        return settle(self.of(clip), base)
+
+    def verdicts(self, bases: Mapping[str, str] | None = None) -> dict[str, Verdict]:
+        """See `Annotations.verdicts`."""
+        return self.annotations().verdicts(bases)
+
+    def merge(self, other: Annotations) -> int:
+        """Take over all decisions of another overlay, and return how many were new."""
+        return self.add(*other.decisions)
+
+    def export(self, folder: Path) -> Path:
+        """Write the export (see the module's text) and return its folder."""
+        return write_export(self.annotations(), folder)
+
+    def _decision(self, line: str) -> Decision:
+        return Decision.from_json(strict_json(line, str(self.path)), f"{self.path}")
+
+
+def write_export(annotations: Annotations, folder: Path) -> Path:
+    """Write decisions as JSONL and Parquet with a version. The same decisions give the same bytes.
+
+    Raises:
+        UsageError: if the folder has decisions that are not among them: nothing that was decided is ever written over.
+    """
+    if (folder / JSONL).exists():
+        lost = {decision.id for decision in _read_lines(folder / JSONL)} - {decision.id for decision in annotations.decisions}
+        if lost:
+            raise UsageError(
+                f"{folder} has {len(lost)} decisions that this overlay does not have",
+                hint=f"take them over first: dyconv audit import {folder}",
+            )
+    lines, table = annotations.lines(), _parquet(annotations)
+    hashes = {JSONL: hashlib.sha256(lines).hexdigest(), PARQUET: hashlib.sha256(table).hexdigest()}
+    version = {"schema": SCHEMA, "version": annotations.version, "decisions": len(annotations.decisions), "files": hashes}
+    try:
+        write_atomic(folder / JSONL, lines)
+        write_atomic(folder / PARQUET, table)
+        write_atomic(folder / VERSION_FILE, dump(version) + b"\n")
+    except OSError as error:
+        raise OverlayError(f"{folder} cannot be written: {error.strerror}", hint="the overlay itself is untouched") from error
+    return folder
+
+
+def _parquet(annotations: Annotations) -> bytes:
+    """Columns as the fields of a decision; `data` is JSON."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {name: pa.string() for name in ("id", "clip", "base", "reviewer", "time", "tool")}
+    schema = pa.schema({**kinds, "round": pa.int8(), "kind": pa.string(), "data": pa.string()})
+    rows = [{**decision.to_json(), "data": dump(decision.data).decode()} for decision in annotations.decisions]
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def read_overlay(path: Path) -> Annotations:
+    """The decisions of an overlay: the SQLite file, the folder of an export, or a file of lines or a table from one.
+
+    Raises:
+        UsageError: if it is not there, or not what this version writes; it says which line and field.
+    """
+    if path.is_dir():
+        return _read_export(path)
+    if not path.is_file():
+        raise UsageError(f"no overlay at {path}", hint="give the overlay of `dyconv audit`, or the folder of its export")
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith(b"SQLite format 3\0"):
+        return Overlay(path).annotations()
+    return Annotations.gathered(_read_table(path) if start.startswith(b"PAR1") else _read_lines(path))
+
+
+def _read_export(folder: Path) -> Annotations:
+    """An export, after comparing its files with its version."""
+    if not (folder / VERSION_FILE).is_file():
+        raise UsageError(f"{folder} is no export of an overlay: it has no {VERSION_FILE}")
+    told = strict_json((folder / VERSION_FILE).read_bytes(), str(folder / VERSION_FILE))
+    if not isinstance(told, dict) or told.get("schema") != SCHEMA or not isinstance(told.get("files"), dict):
+        schema = told.get("schema") if isinstance(told, dict) else told
+        raise UsageError(f"{folder} has schema {schema}, this program knows {SCHEMA}", hint="use the dyconv that wrote it")
+    for name in (JSONL, PARQUET):
+        found = hashlib.sha256((folder / name).read_bytes()).hexdigest() if (folder / name).is_file() else "missing"
+        if found != told["files"].get(name):
+            raise UsageError(
+                f"{folder / name} is not the file {VERSION_FILE} tells of (sha256 {found[:16]})",
+                hint="it was edited or cut off: export again, or give the .jsonl itself to take its lines as they are",
+            )
+    return Annotations.gathered(_read_lines(folder / JSONL))
+
+
+def _read_lines(path: Path) -> list[Decision]:
+    found: list[Decision] = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            found.append(Decision.from_json(strict_json(line, where), where))
+    return found
+
+
+def _read_table(path: Path) -> list[Decision]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UsageError(f"{path} is not readable as Parquet: {str(error)[:120]}") from error
+    found = []
+    for number, row in enumerate(rows):
+        where = f"{path}, row {number}"
+        data = row.get("data")
+        found.append(Decision.from_json({**row, "data": strict_json(data if isinstance(data, str) else "", where)}, where))
+    return found
