@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -81,15 +81,19 @@ def _face_width(clip: Clip, person: str) -> float | None:
 
 
 class TableWriter:
-    """Writes the table in lots of rows; the same rows give the same bytes, however they come. Use as a context manager."""
+    """Writes the table in lots of rows; the same rows give the same bytes, however they come. Use as a context manager.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        more: columns beside those that `columns` makes, as name -> pyarrow type (a release's `split`).
+    """
+
+    def __init__(self, path: Path, more: Mapping[str, str] | None = None) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self.rows = 0
         self._waiting: list[dict[str, Any]] = []
-        self._schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in _SCHEMA.items()])
+        self._schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in {**_SCHEMA, **(more or {})}.items()])
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
