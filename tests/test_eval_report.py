@@ -21,6 +21,7 @@ from training.evaluation.report import markdown, page, write
 from training.evaluation.results import (
     GROUND_TRUTH,
     INFINITE,
+    NOTHING,
     About,
     DataSet,
     Described,
@@ -236,6 +237,16 @@ def test_large_groups_of_metrics_stand_in_parts(report: Report) -> None:
     told = [(table.title, len(table.columns)) for table in tables]
     assert told == [("motion, expression by mesh", 3), ("motion, pose by mesh", 3), ("motion (1)", 6), ("motion (2)", 5)]
     assert [column.name for table in tables for column in table.columns] == names
+
+
+def test_what_no_system_has_a_number_of_is_named(report: Report) -> None:
+    lost = Described("rpcc.mesh.pose", "lower", "", "", "motion")
+    more = tuple(Result(system, "interactive", "all", lost.name, None, word=NOTHING) for system in (GROUND_TRUTH, "ours"))
+    told = replace(report, metrics=(*report.metrics, lost), results=report.results + more)
+    assert lost.name not in [column.name for table in main_tables(told, "interactive") for column in table.columns]
+    for text in (page(told), markdown(told)):
+        assert "Nothing to measure here for rpcc.mesh.pose:" in text
+    assert "Nothing to measure here" not in page(report)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from dyconv.store import fsync_path
 from training.evaluation.plots import DISTRIBUTIONS, TIME, Plot, draw
 from training.evaluation.published import NOTE, TABLES
 from training.evaluation.results import About, Report
-from training.evaluation.tables import ARROWS, Table, difference_tables, main_tables, short, slice_tables, views_of
+from training.evaluation.tables import ARROWS, Table, difference_tables, main_tables, short, slice_tables, unmeasured, views_of
 from training.evaluation.versus import verdicts
 
 _PROBLEMS_SHOWN = 200
@@ -21,9 +21,10 @@ _PROBLEMS_SHOWN = 200
 
 @dataclass(frozen=True)
 class ViewPart:
-    """What a report says of one view."""
+    """What a report says of one view; `unmeasured` are metrics without a number."""
 
     name: str
+    unmeasured: Sequence[str]
     tables: Sequence[Table]
     differences: Sequence[Table]
     slices: Sequence[Table]
@@ -52,7 +53,13 @@ def page(report: Report, plots: Sequence[Plot] = ()) -> str:
 def _told(report: Report) -> dict[str, Any]:
     """What both templates are filled with."""
     views = [
-        ViewPart(view, main_tables(report, view), difference_tables(report, view), slice_tables(report, view))
+        ViewPart(
+            view,
+            unmeasured(report, view),
+            main_tables(report, view),
+            difference_tables(report, view),
+            slice_tables(report, view),
+        )
         for view in views_of(report)
     ]
     return {

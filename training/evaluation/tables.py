@@ -121,7 +121,7 @@ def _costs(better: str, known: dict[str, float], truth: float | None) -> dict[st
 
 def main_tables(report: Report, view: str) -> list[Table]:
     """A view's numbers over all frames: one table for each group of metrics."""
-    found = _by_place(result for result in report.results if result.view == view and result.slice == ALL)
+    found = _by_place(one for one in report.results if one.view == view and one.slice == ALL and _told(one))
     tables = []
     for title, metrics in groups_of(report, {name for _, _, name in found}):
         rows = [((system,), _cells(found, ALL, system, metrics, report)) for system in systems_of(report)]
@@ -129,9 +129,20 @@ def main_tables(report: Report, view: str) -> list[Table]:
     return tables
 
 
+def unmeasured(report: Report, view: str) -> list[str]:
+    """Metrics that no system has a number of in a view."""
+    told = {one.metric for one in report.results if one.view == view and _told(one)}
+    asked = {one.metric for one in report.results if one.view == view}
+    return [metric.name for metric in report.metrics if metric.name in asked - told]
+
+
+def _told(result: Result) -> bool:
+    return result.value is not None or result.word == INFINITE
+
+
 def slice_tables(report: Report, view: str) -> list[Table]:
     """A view's numbers by slice: one table for each group of metrics, rows are slice and system."""
-    found = _by_place(result for result in report.results if result.view == view and result.slice != ALL)
+    found = _by_place(one for one in report.results if one.view == view and one.slice != ALL and _told(one))
     slices = sorted({slice_ for slice_, _, _ in found})
     tables = []
     for title, metrics in groups_of(report, {name for _, _, name in found}):
