@@ -336,9 +336,11 @@ def kept_clips(store: Store) -> Iterator[Clip]:
 def _pack(store: Store, recipe: Recipe, console: Console | None) -> None:
     if not recipe.pack:
         return
-    from dyconv.shards import pack
+    from dyconv.audit.application import pack_audited
 
-    result = pack(store, recipe, kept_clips(store))
+    result, applied = pack_audited(store, recipe, kept_clips(store))
     if console is not None:
         shards = f"{result.written} shards written, {result.unchanged} as they were, {result.removed} removed"
         console.print(f"{store}/shards: {result.clips} clips, {result.hours:.3f} h; {shards}", highlight=False)
+        for line in applied.told() if applied else ():
+            console.print(f"decisions of reviewers: {line}", highlight=False)

@@ -79,7 +79,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Index:
-    """Everything a reader must know before it opens a tar. `motion` is empty, or as long as `clips`."""
+    """Everything a reader must know before it opens a tar. `motion` is empty, or as long as `clips`.
+
+    `overlay` is the version of the reviewers' decisions that were applied, None where none were.
+    """
 
     recipe: str
     clips: tuple[Shard, ...]
@@ -89,6 +92,7 @@ class Index:
     hours: float
     samples_per_shard: int
     version: int = VERSION
+    overlay: str | None = None
 
     @property
     def samples(self) -> int:
@@ -108,6 +112,7 @@ class Index:
             "motion": [asdict(shard) for shard in self.motion],
             "table": asdict(self.table),
             "totals": {"clips": self.samples, "hours": self.hours},
+            **({} if self.overlay is None else {"overlay": self.overlay}),
         }
 
     @classmethod
@@ -121,6 +126,7 @@ class Index:
             hours=data["totals"]["hours"],
             samples_per_shard=data["samples_per_shard"],
             version=data["version"],
+            overlay=data.get("overlay"),
         )
 
 

@@ -65,11 +65,12 @@ def record_of(clip: Clip, keys: Iterable[Key]) -> Clip:
     return replace(clip, assets=assets, measures=measures)
 
 
-def pack(store: Store, recipe: Recipe, clips: Iterable[Clip]) -> PackResult:
+def pack(store: Store, recipe: Recipe, clips: Iterable[Clip], *, overlay: str | None = None) -> PackResult:
     """Write the shards of `clips` under `shards/` of the store. Holds one shard's records at a time.
 
     Args:
         clips: by rising id, so that the same clips always come to lie in the same shards.
+        overlay: version of the decisions that were applied to the clips, for the index.
 
     Raises:
         StoreError: if an asset a record names is missing or not what it says.
@@ -102,6 +103,7 @@ def pack(store: Store, recipe: Recipe, clips: Iterable[Clip]) -> PackResult:
             table=writer.table(table.rows),
             hours=round(float(length / 3600), 6),
             samples_per_shard=recipe.samples_per_shard,
+            overlay=overlay,
         )
         removed = writer.publish(index)
     return PackResult(index.samples, index.hours, writer.written, writer.unchanged, removed)
