@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ import pytest
 import torch
 
 from dyconv.errors import ModelMissing, UsageError
+from dyconv.models import metric_networks, registry
+from dyconv.models.metric_networks import METRIC_NETWORKS
+from dyconv.models.slots import SLOTS
+from dyconv.store import sha256_of
 from tests.eval_frames import blurred, by_scipy, chunk, compared, noisy, pan, shifted, unit
 from training.evaluation import foreign, frechet, pictures
 from training.evaluation.metric import Choice
@@ -148,6 +153,26 @@ def test_a_missing_or_another_file_is_refused_with_the_command(
         foreign.find(name, Choice(device=torch.device("cpu"), weights={name: other}))
     assert str(other) in str(caught.value) and command in str(caught.value)
     assert len(foreign.pinned(name).sha256 or "") == 64
+
+
+@pytest.mark.parametrize("spec", METRIC_NETWORKS, ids=lambda spec: spec.name)
+def test_the_registry_can_bring_each_network_and_checks_it(
+    spec: registry.ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (weight,) = spec.weights
+    assert spec.slot not in SLOTS and not spec.default and spec.licence and spec.about
+    assert weight.fetch and callable(registry._resolve(weight.fetch)) and weight.origin.startswith("https://")
+    monkeypatch.setenv("DYCONV_CACHE", str(tmp_path))
+    path = registry.weight_path(weight)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"what a bad connection left")
+    with pytest.raises(ModelMissing, match="not the file"):
+        registry.load(spec.name)
+    with pytest.raises(ModelMissing, match="expected sha256"):
+        foreign.find(spec.name, CPU)
+    good = replace(spec, weights=(replace(weight, sha256=sha256_of(path)),))
+    monkeypatch.setattr(metric_networks, "METRIC_NETWORKS", (good,))
+    assert registry.load(spec.name) == foreign.find(spec.name, CPU) == path
 
 
 def test_an_unknown_network_is_a_users_mistake() -> None:

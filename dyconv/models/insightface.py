@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ class InsightFaceIdentity:
 
         side = int(self._model.input_size[0])
         points = np.ascontiguousarray(landmarks[:, list(_FIVE), :2], np.float32)
-        crops = [norm_crop(image, five, image_size=side) for image, five in zip(images, points, strict=True)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of scikit-image, about how insightface asks it
+            crops = [norm_crop(image, five, image_size=side) for image, five in zip(images, points, strict=True)]
         count = 1 if isinstance(self._model.input_shape[0], int) else _FACES  # a network may be made for one face at a time
         batches = [crops[start : start + count] for start in range(0, len(crops), count)]
         parts = [self._model.get_feat([np.ascontiguousarray(crop[..., ::-1]) for crop in batch]) for batch in batches]
