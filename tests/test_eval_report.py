@@ -239,6 +239,18 @@ def test_large_groups_of_metrics_stand_in_parts(report: Report) -> None:
     assert [column.name for table in tables for column in table.columns] == names
 
 
+def test_few_sources_are_warned_of(report: Report) -> None:
+    many = replace(report, results=tuple(replace(item, units=40) for item in report.results))
+    for text, calm in ((page(report), page(many)), (markdown(report), markdown(many))):
+        assert "Few sources: 3." in text and "Few sources" not in calm
+
+
+def test_data_sets_have_no_best_and_no_published_numbers(report: Report) -> None:
+    sets = replace(report, about=replace(report.about, systems=()))
+    assert not any(cell.best for table in main_tables(sets, "interactive") for _, cells in table.rows for cell in cells)
+    assert "Published numbers" not in page(sets) + markdown(sets)
+
+
 def test_what_no_system_has_a_number_of_is_named(report: Report) -> None:
     lost = Described("rpcc.mesh.pose", "lower", "", "", "motion")
     more = tuple(Result(system, "interactive", "all", lost.name, None, word=NOTHING) for system in (GROUND_TRUTH, "ours"))

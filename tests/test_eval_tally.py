@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from dyconv.errors import DyconvError
-from training.evaluation.bootstrap import draw_counts, drawn_values, jackknife, left_out, percentile, total
+from training.evaluation.bootstrap import draw_counts, drawn_values, jackknife, left_out, percentile, tail, total
 from training.evaluation.case import ALL, Case, View
 from training.evaluation.evidence import Evidence
 from training.evaluation.metric import FrameMean, Sums
@@ -71,6 +71,7 @@ def test_interval_agrees_with_scipy() -> None:
         paired=True,
         n_resamples=8000,
         method="percentile",
+        confidence_level=1 - 2 * tail(40),
         rng=np.random.default_rng(0),
     ).confidence_interval
     found = only(tally(units).estimates(8000))
@@ -89,10 +90,24 @@ def test_coverage_is_near_the_promised_level() -> None:
     rng, hits, repeats = np.random.default_rng(5), 0, 400
     for number in range(repeats):
         parts: list[Sums] = [{"sum": np.asarray(rng.normal(2.0, 1.0)), "count": np.asarray(1.0)} for _ in range(40)]
-        interval = percentile(drawn_values(MEAN.value, parts, draw_counts(40, 200, number)), MEAN.value(total(parts)))
+        interval = percentile(drawn_values(MEAN.value, parts, draw_counts(40, 200, number)), MEAN.value(total(parts)), 40)
         assert interval is not None
         hits += interval[0] <= 2.0 <= interval[1]
     assert 0.90 <= hits / repeats <= 0.98
+
+
+def test_few_units_have_wider_intervals() -> None:
+    """Of 6 units the plain percentile interval holds the truth far too seldom."""
+    assert tail(10_000) == pytest.approx(0.025, rel=1e-3) and tail(40) > tail(10) > tail(5) > tail(2) > 0
+    rng, hits, plain, repeats = np.random.default_rng(6), 0, 0, 600
+    for number in range(repeats):
+        values = rng.normal(size=6)
+        means = draw_counts(6, 400, number) @ values / 6
+        low, high = percentile(means, float(values.mean()), 6) or (0.0, 0.0)
+        hits += low <= 0.0 <= high
+        low, high = map(float, np.quantile(means, (0.025, 0.975)))
+        plain += low <= 0.0 <= high
+    assert plain / repeats < 0.89 and 0.93 < hits / repeats < 0.98
 
 
 class Entropy(FrameMean):
@@ -110,7 +125,7 @@ def test_draws_with_a_bias_are_moved_back() -> None:
     sets: list[list[Sums]] = [[{"counts": rng.multinomial(4, weights).astype(float)} for _ in range(25)] for _ in range(300)]
     estimates = [metric.value(total(parts)) for parts in sets]
     drawn = [drawn_values(metric.value, parts, draw_counts(25, 150, number)) for number, parts in enumerate(sets[:150])]
-    intervals = [percentile(values, estimate) for values, estimate in zip(drawn, estimates, strict=False)]
+    intervals = [percentile(values, estimate, 25) for values, estimate in zip(drawn, estimates, strict=False)]
     assert all(found and found[0] < estimate < found[1] for found, estimate in zip(intervals, estimates, strict=False))
     hits = sum(found is not None and found[0] <= np.mean(estimates) <= found[1] for found in intervals)
     assert 0.88 <= hits / 150 <= 0.99
@@ -318,6 +333,7 @@ def test_unpaired_interval_agrees_with_scipy() -> None:
         lambda a, b, axis=-1: a.mean(axis) - b.mean(axis),
         n_resamples=8000,
         method="percentile",
+        confidence_level=1 - 2 * tail(25),
         rng=np.random.default_rng(1),
     ).confidence_interval
     assert found.low is not None and found.high is not None and not found.paired

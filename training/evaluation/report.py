@@ -13,10 +13,21 @@ from dyconv.store import fsync_path
 from training.evaluation.plots import DISTRIBUTIONS, TIME, Plot, draw
 from training.evaluation.published import NOTE, TABLES
 from training.evaluation.results import About, Report
-from training.evaluation.tables import ARROWS, Table, difference_tables, main_tables, short, slice_tables, unmeasured, views_of
+from training.evaluation.tables import (
+    ARROWS,
+    Table,
+    difference_tables,
+    fewest_units,
+    main_tables,
+    short,
+    slice_tables,
+    unmeasured,
+    views_of,
+)
 from training.evaluation.versus import verdicts
 
 _PROBLEMS_SHOWN = 200
+_FEW = 10  # sources: of fewer, an interval is rough
 
 
 @dataclass(frozen=True)
@@ -68,11 +79,12 @@ def _told(report: Report) -> dict[str, Any]:
         "facts": facts(report.about),
         "views": views,
         "verdicts": verdicts(report),
+        "few": few if 1 < (few := fewest_units(report)) < _FEW else None,
         "problems": report.problems[:_PROBLEMS_SHOWN],
         "problems_more": max(0, len(report.problems) - _PROBLEMS_SHOWN),
         "parts": (DISTRIBUTIONS, TIME),
         "profile": profile_rows(report.profile),
-        "published": TABLES,
+        "published": TABLES if report.about.systems else (),
         "published_note": NOTE,
         "arrows": ARROWS,
     }

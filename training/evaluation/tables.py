@@ -71,6 +71,14 @@ def views_of(report: Report) -> list[str]:
     return list(dict.fromkeys(result.view for result in report.results))
 
 
+def fewest_units(report: Report) -> int:
+    """Sources of the system or set that has the fewest; 0 where nothing is measured."""
+    most: dict[str, int] = {}
+    for result in report.results:
+        most[result.system] = max(most.get(result.system, 0), result.units)
+    return min(most.values(), default=0)
+
+
 def systems_of(report: Report) -> list[str]:
     """Systems that have numbers; the ground truth first."""
     found = dict.fromkeys(result.system for result in report.results)
@@ -184,7 +192,8 @@ def _cells(
     cells = []
     for metric in metrics:
         others = [found[place] for name in systems_of(report) if (place := (slice_, name, metric.name)) in found]
-        cells.append(cell(found.get((slice_, system, metric.name)), best_of(metric, others) == system))
+        best = report.about.systems and best_of(metric, others) == system  # of data sets none is the best
+        cells.append(cell(found.get((slice_, system, metric.name)), bool(best)))
     return tuple(cells)
 
 

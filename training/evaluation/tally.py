@@ -110,7 +110,8 @@ class Tally:
     def estimates(self, draws: int = 1000, seed: int = 0) -> list[Result]:
         """All numbers with their intervals: by view, slice and metric as they came, `all` first.
 
-        95 % percentile bootstrap over units; slices other than `all` have a fifth of the draws. Heavy metrics have a jackknife
+        95 % percentile bootstrap over units, expanded for few of them (`bootstrap.tail`); slices other than `all` have a fifth
+        of the draws. Heavy metrics have a jackknife
         over groups of units. One unit alone has no interval.
         """
         places = sorted(self.parts, key=self.order)
@@ -171,7 +172,7 @@ def _interval(metric: Metric, value: float, parts: Sequence[Part], draws: int, s
     if metric.heavy:
         interval, how = jackknife(value, left_out(metric.value, sums)), f"jackknife, {len(parts)} groups of units"
     else:
-        interval = percentile(drawn(metric, sums, draw_counts(len(parts), draws, seed)), value)
+        interval = percentile(drawn(metric, sums, draw_counts(len(parts), draws, seed)), value, len(parts))
         how = f"bootstrap, {draws} draws of {len(parts)} units"
     return interval, how if interval else "no interval: too many draws without a value"
 
@@ -214,7 +215,7 @@ def _difference(
         how = f"jackknife, the same {count} groups of units"
     elif count > 1 and np.isfinite(value):
         counts = draw_counts(count, draws, seed)
-        interval = percentile(drawn(metric, mine, counts) - drawn(metric, its, counts), value)
+        interval = percentile(drawn(metric, mine, counts) - drawn(metric, its, counts), value, count)
         how = f"bootstrap, {draws} draws of the same {count} units"
     if left:
         how += f"; {left} left out, as the two have different cases of them"

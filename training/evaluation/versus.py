@@ -75,7 +75,7 @@ def _difference(one: Tally, other: Tally, place: Place, draws: int, seed: int) -
                 drawn(metric, parts, draw_counts(len(parts), draws, seed + index))
                 for index, parts in enumerate((first, second))
             )
-            interval = percentile(mine - its, value)
+            interval = percentile(mine - its, value, min(len(first), len(second)))
             how = f"bootstrap, {draws} draws of {len(first)} and {len(second)} units"
     low, high = interval or (None, None)
     known, word = number(value)
