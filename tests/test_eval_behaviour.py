@@ -208,6 +208,16 @@ def test_the_mouth_fits_its_own_voice_and_no_other() -> None:
     assert np.isnan(value("align.voice", evidence(truth, truth)))  # nobody is heard
 
 
+def test_a_mouth_that_moves_while_its_voice_is_loud_has_its_energy() -> None:
+    loud = (np.arange(FRAMES) // 50) % 2 == 0
+    energy = np.where(loud, -2.0, -6.0).astype(np.float32)
+    truth = face(mouth_open=np.where(loud, 0.1 + wave(8, 0.05), 0.1))
+    graded = [value("align.energy", evidence(truth, np.roll(truth, shift, axis=0), own=energy)) for shift in (0, 6, 12, 25, 50)]
+    assert graded[0] > 0.9 and (np.diff(graded) < 0).all() and graded[-1] < -0.9
+    assert np.isnan(value("align.energy", evidence(truth, face(), own=energy)))  # a still mouth
+    assert np.isnan(value("align.energy", evidence(truth, truth)))  # nobody is heard
+
+
 def test_onsets_and_beats_are_where_they_were_put() -> None:
     energy = np.full(FRAMES, -6.0, np.float32)
     starts = [40, 140, 260, 400]
@@ -217,18 +227,18 @@ def test_onsets_and_beats_are_where_they_were_put() -> None:
     yaw = np.interp(np.arange(FRAMES), [0, 30, 50, 130, 150, 250, 270, 499], [0, 0, 0.3, 0.3, 0, 0, 0.3, 0.3])
     head = np.column_stack([yaw, np.zeros(FRAMES), np.zeros(FRAMES)])
     beats = beats_of(head, np.ones(FRAMES, bool))
-    assert len(beats) == 3 and np.abs(beats - np.array([50, 150, 270])).max() <= 10  # it is still from there on
+    assert len(beats) == 3 and np.abs(beats - np.array([40, 140, 260])).max() <= 8
     assert len(beats_of(np.zeros((FRAMES, 3)), np.ones(FRAMES, bool))) == 0
 
 
 def test_beats_on_onsets_score_higher_than_beats_between() -> None:
     energy, yaw = np.full(FRAMES, -6.0, np.float32), np.zeros(FRAMES)
-    for number, start in enumerate(range(60, 480, 60)):
+    for number, start in enumerate(range(60, 420, 60)):
         energy[start : start + 30] = -2.0
         yaw[start - 10 : start] = yaw[start - 11] + np.linspace(0, 0.2, 10) * (-1) ** number
         yaw[start:] = yaw[start - 1]
     truth = face()
-    offset = int(np.median(beats_of(np.column_stack([yaw, 0 * yaw, 0 * yaw]), np.ones(FRAMES, bool)) % 60))
+    offset = int(np.median(beats_of(np.column_stack([yaw, 0 * yaw, 0 * yaw]), np.ones(FRAMES, bool)) % 60)) - 60
     found = [
         value("align.beat", evidence(truth, face(head_yaw=np.roll(yaw, shift - offset)), own=energy)) for shift in (0, 3, 6, 15)
     ]

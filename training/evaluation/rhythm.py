@@ -18,12 +18,18 @@ _QUIET = -4.0  # log10 energy below which nobody is heard: -40 dB of full scale
 _RISE = 0.3  # by which an onset is louder than three frames before, log10: 3 dB
 _MOVING = 5.0  # deg/s: a head that is slower does not move
 _SIGMA_SPEED = 2.0  # frames that its speed is smoothed over
+_SIGMA_ENERGY = 3.0  # the same of the mouth's and the voice's energy
 _SIGMA = 2.5  # frames, 0.1 s: how near a beat has to be to an onset
 
 
 def rhythms() -> list[Metric]:
     """All of them."""
-    return [VoiceFit(), VoiceLag(), BeatAlignment(), BeatLift(), ListeningEnergy()]
+    return [VoiceFit(), VoiceLag(), EnergyFit(), BeatAlignment(), BeatLift(), ListeningEnergy()]
+
+
+def loudness(energy: np.ndarray) -> np.ndarray:
+    """Log10 energy float64 [T], not below -40 dB: how silent a silence is says nothing."""
+    return np.maximum(energy.astype(np.float64), _QUIET)
 
 
 def fit_by_lag(mouth: np.ndarray, energy: np.ndarray, used: np.ndarray) -> np.ndarray | None:
@@ -35,7 +41,7 @@ def fit_by_lag(mouth: np.ndarray, energy: np.ndarray, used: np.ndarray) -> np.nd
         mouth, energy: [T]; energy is smoothed over 5 frames.
         used: bool [T], frames of the mouth that count.
     """
-    loud = np.convolve(np.pad(energy.astype(np.float64), 2, mode="edge"), _SMOOTH, "valid")
+    loud = np.convolve(np.pad(loudness(energy), 2, mode="edge"), _SMOOTH, "valid")
     frames = np.flatnonzero(used)
     out = np.zeros(2 * LAGS + 1)
     for place, lag in enumerate(range(-LAGS, LAGS + 1)):
@@ -88,30 +94,54 @@ class VoiceLag(_VoiceCurve):
         return np.where(sums["count"] != 0, sums["sum"].argmax(axis=1) - float(LAGS), np.nan)
 
 
+class EnergyFit(Mean):
+    """Pearson's r of how much the mouth moves with the log energy of the own voice at the same time, mean over clips.
+
+    Both are smoothed by a Gaussian of 0.12 s. A speaking mouth opens and closes where the voice is loud; how far it is open
+    in a frame follows the vowels, so that this says more than `VoiceFit`.
+    """
+
+    def __init__(self) -> None:
+        about = "r of the mouth's speed and the own voice's log energy, both smoothed over 0.12 s, mean over clips"
+        super().__init__("align.energy", better="truth", unit="", about=about)
+
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        from scipy.ndimage import gaussian_filter1d
+
+        known = around(evidence.made["present"], 1)
+        speed = np.where(known, np.abs(np.nan_to_num(opening_speed(evidence.made[f"{NAME}.mouth"]))), 0.0)
+        used = mask & known
+        if used.sum() < _LEAST:
+            return None
+        moves, loud = (gaussian_filter1d(each, _SIGMA_ENERGY)[used] for each in (speed, loudness(evidence.own)))
+        if moves.std() < 1e-3 or loud.std() < 1e-3:
+            return None
+        return mean_sums(np.array([np.corrcoef(moves, loud)[0, 1]]))
+
+
 def onsets_of(energy: np.ndarray) -> np.ndarray:
     """Frames, int [n], at which a voice sets in or grows loud, of its log10 energy [T].
 
     Where energy above -40 dB is 3 dB or more above that of three frames before, and this rise is the steepest within 3 frames.
     """
-    level = np.maximum(energy.astype(np.float64), _QUIET)
+    level = loudness(energy)
     rise = level - np.concatenate([np.repeat(level[:1], 3), level[:-3]])
     return _peaks(rise, 3, _RISE)
 
 
 def beats_of(head: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Frames, int [n], at which a moving head comes to a stop or turns round: minima of its speed (yaw, pitch, roll [T, 3]).
+    """Frames, int [n], in which a head moves fastest: the nods and turns of yaw, pitch and roll [T, 3].
 
-    Of speed smoothed over about 5 frames; one counts where the head was twice as fast, and 5 deg/s or more, in the 10 frames
-    before it.
+    Peaks within 3 frames of its speed, smoothed over about 5 frames, where it is 5 deg/s and its median or more.
     """
     from scipy.ndimage import gaussian_filter1d
 
-    speed = np.where(around(present, 2), turning_speed(head), np.nan)
-    filled = gaussian_filter1d(np.nan_to_num(speed, nan=0.0), _SIGMA_SPEED)
-    minima = _peaks(-filled, 3, -np.inf)
-    tops = [filled[max(0, frame - 10) : frame + 1].max() for frame in minima]
-    kept = [top >= max(_MOVING, 2 * filled[frame]) for frame, top in zip(minima, tops, strict=True)]
-    return minima[np.array(kept, bool) & np.isfinite(speed[minima])]
+    known = around(present, 2)
+    if not known.any():
+        return np.zeros(0, np.int64)
+    speed = gaussian_filter1d(np.where(known, np.nan_to_num(turning_speed(head)), 0.0), _SIGMA_SPEED)
+    found = _peaks(speed, 3, max(_MOVING, float(np.median(speed[known]))))
+    return found[known[found]]
 
 
 def _peaks(values: np.ndarray, reach: int, least: float) -> np.ndarray:
@@ -125,8 +155,9 @@ class BeatAlignment(Mean):
     """Beat alignment of head motion with the own voice.
 
     Mean over head beats of exp(-d^2 / (2 sigma^2)), d the frames to the nearest onset of the voice, sigma 0.1 s: the score of
-    Li et al., "AI Choreographer", ICCV 2021, with onsets of a voice for beats of music. Where onsets are dense it is high by
-    chance: see `BeatLift`.
+    Li et al., "AI Choreographer", ICCV 2021, with onsets of a voice for beats of music, and with peaks of the head's speed (the
+    strokes of nods) where dancers are beaten by the poses they hold: heads do not hold poses. Where onsets are dense it is high
+    by chance: see `BeatLift`.
     """
 
     def __init__(self) -> None:
