@@ -187,7 +187,7 @@ def test_each_baseline_makes_each_case_it_can(agent: Agent, cases: CaseSet, trai
                 continue
             path = tmp_path / name / view / "a.mp4"
             assert frames_of(system.make(truth, path), truth).shape == (40, SIZE, SIZE, 3)
-            assert told(path)["frames"] == 40
+            assert told(path).get("frames") == (None if name == "static" else 40)  # to repeat a picture is no work
         assert np.array_equal(raw(system, truth_of(cases, View.TALKING)), raw(system, truth_of(cases, View.TALKING)))
     with pytest.raises(UsageError, match="static, mirror, random-train, role-switch, found 'stattic'"):
         make_baseline("stattic", agent, cases)
@@ -234,6 +234,8 @@ def test_random_motion_is_of_another_source_and_of_the_cases_own_seed(
     same = str(folder / "set")
     only = make_baseline("random-train", agent, cases, [same])
     assert "clip talk0" in only._drawn(case)[0].where  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="no column split"):
+        make_baseline("random-train", agent, cases, [f"{train}@train"])
     alone = make_build(folder / "alone", folder / "scratch3", one_sided=(3,))
     with pytest.raises(DyconvError, match="expected another source in the training builds, found only talk3"):
         raw(make_baseline("random-train", agent, cases, [alone]), truth_of(cases, View.VIDEO))

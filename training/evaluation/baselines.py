@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Generator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,7 +22,7 @@ from dyconv.errors import DyconvError, UsageError
 from dyconv.records import PERSONS, Key
 from training.evaluation.case import Case, Truth, View
 from training.evaluation.clock import Clock
-from training.evaluation.sets import CaseSet, Face, face_of
+from training.evaluation.sets import CaseSet, Face, clips_of, face_of, sources_in, split_of
 from training.evaluation.systems import (
     Maker,
     agent_clock,
@@ -52,7 +54,7 @@ def make_baseline(
         name: one of `NAMES`.
         agent: whose renderer draws, and whose size videos have; `role-switch` uses its Stage 2.
         cases: the set that is evaluated.
-        train: builds of `random-train`.
+        train: builds of `random-train`, or splits of releases (`BUILD@split`).
         cache: folder for copies of their remote shards.
 
     Raises:
@@ -72,7 +74,7 @@ def make_baseline(
 class Static(Maker):
     """The portrait at the agent's size, repeated."""
 
-    hears = False
+    hears = works = False
 
     def __init__(self, agent: Agent) -> None:
         super().__init__("static", ["static", agent.size])
@@ -136,11 +138,17 @@ class RandomTrain(Rendered):
         if not train:
             raise UsageError("expected a build to draw motion from, found none", hint="give --train BUILD with random-train")
         keys = [Key.of(person, what) for person in PERSONS for what in ("face", "crop")]
-        cache = cache or Path(tempfile.mkdtemp(prefix="dyconv-train-"))
-        self._builds, self.seed = Builds(train, keys, cache), seed
-        self._sources = [{str(row["id"]): str(row["source"]) for row in self._builds.rows(at)} for at in range(len(train))]
-        self._people: list[tuple[Item, str]] = [(item, one) for item in self._builds.items() for one in item.seen]
-        tables = [self._builds.index(at).table.sha256 for at in range(len(train))]
+        if cache is None:
+            cache = Path(tempfile.mkdtemp(prefix="dyconv-train-"))
+            weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
+        places = [split_of(one) for one in train]
+        self._builds, self.seed = Builds([build for build, _ in places], keys, cache), seed
+        rows = [self._builds.rows(at) for at in range(len(places))]
+        self._sources = [sources_in(table) for table in rows]
+        chosen = [clips_of(table, *place) for table, place in zip(rows, places, strict=True)]
+        items = [item for item in self._builds.items() if item.clip in chosen[item.build]]
+        self._people: list[tuple[Item, str]] = [(item, person) for item in items for person in item.seen]
+        tables = [[self._builds.index(at).table.sha256, split] for at, (_, split) in enumerate(places)]
         super().__init__("random-train", agent, [seed, tables])
 
     def frames(self, truth: Truth, clock: Clock) -> Generator[np.ndarray]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +73,7 @@ class CaseSet:
     ) -> None:
         self.builds, self._labels = builds, labels
         self._items = {item.clip: item for item in items}
-        self._source = {str(row["id"]): str(row["source"]) for row in builds.rows(0)}
+        self._source = sources_in(builds.rows(0))
         self._held: tuple[str, Sample] | None = None
         self.cases = [
             Case(item.clip, person, self._source[item.clip], view, item.frames)
@@ -163,10 +165,11 @@ def open_set(
         DyconvError: where there is no build, or it lacks what is needed.
     """
     build, split = split_of(data)
+    temporary = cache is None
     cache = cache or Path(tempfile.mkdtemp(prefix="dyconv-evaluation-"))
     builds = Builds([build], _KEYS, cache / "set")
     rows = builds.rows(0)
-    chosen = _of_split(rows, build, split)
+    chosen = clips_of(rows, build, split)
     items = [item for item in builds.items(only=only, without=without) if item.clip in chosen]
     seen = sources_of(train, cache) if train else None
     labels = {
@@ -181,6 +184,8 @@ def open_set(
     about = {"name": name if split is None else f"{name}@{split}", "build": build, "split": split}
     about |= {"recipe": builds.index(0).recipe, "version": _version(builds, items)}
     made = CaseSet(builds, items, views, about, labels)
+    if temporary:
+        weakref.finalize(made, shutil.rmtree, cache, ignore_errors=True)
     if not made.cases:
         raise UsageError(
             f"no case in {data}: {len(items)} clips with a face, none with the voices of {', '.join(views)}"
@@ -204,7 +209,7 @@ def sources_of(data: Sequence[str], cache: Path) -> frozenset[str]:
     for number, one in enumerate(data):
         build, split = split_of(one)
         rows = Builds([build], (), cache / f"train{number}").rows(0)
-        chosen = _of_split(rows, build, split)
+        chosen = clips_of(rows, build, split)
         found |= {str(row["source"]) for row in rows if str(row["id"]) in chosen}
     return frozenset(found)
 
@@ -228,7 +233,12 @@ def face_of(sample: Sample, person: str, frames: int | None = None) -> Face:
     return Face(where, sample.raw(video), landmarks, present)
 
 
-def _of_split(rows: Sequence[Mapping[str, Any]], build: str, split: str | None) -> set[str]:
+def sources_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The source of each clip of a clip table."""
+    return {str(row["id"]): str(row["source"]) for row in rows}
+
+
+def clips_of(rows: Sequence[Mapping[str, Any]], build: str, split: str | None) -> set[str]:
     """Ids of the clips of a split; all where none is asked for.
 
     Raises:

@@ -77,9 +77,11 @@ class Maker:
 
     Attributes:
         hears: whether frames depend on what the view gives away. Otherwise one film, linked, does for all views of a person.
+        works: whether the time it takes says anything.
     """
 
     hears = True
+    works = True
 
     def __init__(self, name: str, told: Any) -> None:
         self.name = name
@@ -114,7 +116,8 @@ class Maker:
                         f"{self.name}: expected {truth.case.frames} frames of {truth.case.name}, made {film.count}",
                         hint="please report this",
                     )
-        write_atomic(note_of(path), json.dumps({**clock.told(), "of": of}, indent=1).encode())
+        numbers = clock.told() if self.works else {}
+        write_atomic(note_of(path), json.dumps({**numbers, "of": of}, indent=1).encode())
         return path
 
     def clock(self) -> Clock:
