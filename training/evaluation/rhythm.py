@@ -15,6 +15,7 @@ LAGS = 5  # frames to either side in which the best fit of mouth and voice is lo
 _LEAST = 2 * FPS  # frames that a correlation is taken of
 _SMOOTH = np.ones(5) / 5
 _QUIET = -4.0  # log10 energy below which nobody is heard: -40 dB of full scale
+_EVEN = 1e-3  # deviation of log10 energy below which a voice is constant
 _RISE = 0.3  # by which an onset is louder than three frames before, log10: 3 dB
 _MOVING = 5.0  # deg/s: a head that is slower does not move
 _SIGMA_SPEED = 2.0  # frames that its speed is smoothed over
@@ -35,7 +36,7 @@ def loudness(energy: np.ndarray) -> np.ndarray:
 def fit_by_lag(mouth: np.ndarray, energy: np.ndarray, used: np.ndarray) -> np.ndarray | None:
     """Pearson's r of opening and loudness where the mouth comes -5 to 5 frames after the voice, float64 [11].
 
-    None with under two seconds of frames, or where mouth or voice is constant.
+    A mouth that keeps still goes with nothing: 0. None with under two seconds of frames, or where the voice is constant.
 
     Args:
         mouth, energy: [T]; energy is smoothed over 5 frames.
@@ -49,9 +50,9 @@ def fit_by_lag(mouth: np.ndarray, energy: np.ndarray, used: np.ndarray) -> np.nd
         if len(here) < _LEAST - LAGS:
             return None
         one, other = mouth[here].astype(np.float64), loud[here - lag]
-        if one.std() < 1e-5 or other.std() < 1e-3:
+        if other.std() < _EVEN:
             return None
-        out[place] = np.corrcoef(one, other)[0, 1]
+        out[place] = np.corrcoef(one, other)[0, 1] if one.std() > 1e-5 else 0.0
     return out
 
 
@@ -91,7 +92,7 @@ class VoiceLag(_VoiceCurve):
         return float(self.values({name: array[None] for name, array in sums.items()})[0])
 
     def values(self, sums: Sums) -> np.ndarray:
-        return np.where(sums["count"] != 0, sums["sum"].argmax(axis=1) - float(LAGS), np.nan)
+        return np.where(sums["sum"].max(axis=1) > 0, sums["sum"].argmax(axis=1) - float(LAGS), np.nan)
 
 
 class EnergyFit(Mean):
@@ -114,9 +115,9 @@ class EnergyFit(Mean):
         if used.sum() < _LEAST:
             return None
         moves, loud = (gaussian_filter1d(each, _SIGMA_ENERGY)[used] for each in (speed, loudness(evidence.own)))
-        if moves.std() < 1e-3 or loud.std() < 1e-3:
+        if loud.std() < _EVEN:
             return None
-        return mean_sums(np.array([np.corrcoef(moves, loud)[0, 1]]))
+        return mean_sums(np.array([np.corrcoef(moves, loud)[0, 1] if moves.std() > 1e-3 else 0.0]))
 
 
 def onsets_of(energy: np.ndarray) -> np.ndarray:
