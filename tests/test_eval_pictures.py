@@ -124,7 +124,8 @@ def test_frechet_agrees_with_scipys_root(count: int) -> None:
     np.testing.assert_allclose(whole.covariance, np.cov(one, rowvar=False), atol=1e-9)
     found = frechet.between(whole, frechet.Moments.of(other))
     assert found == pytest.approx(by_scipy(one, other), rel=1e-4)
-    assert frechet.between(whole, whole) == pytest.approx(0, abs=1e-8)
+    assert frechet.between(whole, whole) == 0
+    assert frechet.between(whole, frechet.Moments.of(one[::-1])) == pytest.approx(0, abs=1e-8)
 
 
 def test_frechet_of_scaled_and_moved_normals_is_known() -> None:

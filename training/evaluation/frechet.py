@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -11,6 +12,12 @@ from training.evaluation.evidence import Evidence
 from training.evaluation.metric import Replay, Sums
 
 _PRECISION = 1e-5  # of a distance
+
+
+@cache
+def _lower(size: int) -> np.ndarray:
+    """Where a square array's lower half is, with the diagonal."""
+    return np.tri(size, dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,15 @@ class Moments:
 
     @classmethod
     def among(cls, sums: Mapping[str, np.ndarray], prefix: str = "") -> Moments:
-        """Out of arrays called `<prefix>n`, `<prefix>sum` and `<prefix>outer`."""
-        return cls(sums[f"{prefix}n"], sums[f"{prefix}sum"], sums[f"{prefix}outer"])
+        """Out of arrays that `arrays` made, or sums of such."""
+        size = len(sums[f"{prefix}sum"])
+        outer = np.zeros((size, size))
+        outer[_lower(size)] = sums[f"{prefix}outer"]
+        return cls(sums[f"{prefix}n"], sums[f"{prefix}sum"], outer + np.tril(outer, -1).T)
 
     def arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
-        """As `among` takes them."""
-        return {f"{prefix}n": self.n, f"{prefix}sum": self.sum, f"{prefix}outer": self.outer}
+        """To be added up: `<prefix>n`, `<prefix>sum`, and of `<prefix>outer` the half that tells all of it."""
+        return {f"{prefix}n": self.n, f"{prefix}sum": self.sum, f"{prefix}outer": self.outer[_lower(len(self.sum))]}
 
     @property
     def mean(self) -> np.ndarray:
@@ -81,9 +91,11 @@ def _by_squares(matrix: np.ndarray) -> tuple[float, float]:
 
 
 def between(one: Moments, other: Moments) -> float:
-    """The distance between two sets; NaN where one holds fewer than two vectors."""
+    """The distance between two sets, exactly 0 for the same one; NaN where one holds fewer than two vectors."""
     if min(float(one.n), float(other.n)) < 2:
         return float("nan")
+    if one.n == other.n and np.array_equal(one.sum, other.sum) and np.array_equal(one.outer, other.outer):
+        return 0.0
     return frechet_distance(one.mean, one.covariance, other.mean, other.covariance)
 
 
