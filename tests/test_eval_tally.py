@@ -279,6 +279,22 @@ def test_sums_do_not_grow_with_frames_or_cases() -> None:
     assert size(2) == size(40) > 0
 
 
+class Wide(Heavy):
+    def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
+        return {"outer": np.full((400, 400), evidence.frames["error"].sum(dtype=float)), "count": np.asarray(1.0)}
+
+    def value(self, sums: Sums) -> float:
+        return float(sums["outer"][7, 9] / sums["count"])
+
+
+def test_large_sums_lie_in_files_and_add_up_all_the_same() -> None:
+    made = tally([[np.full(2, unit + 1.0)] * 2 for unit in range(8)], metric=Wide("error", better="", about=""))
+    held = [part.sums["outer"] for part in made.parts["interactive", ALL, "error"].values()]
+    assert all(isinstance(array, np.memmap) for array in held)
+    found = only(made.estimates())
+    assert found.value == pytest.approx(9.0) and found.low is not None and found.low < 9.0
+
+
 def test_large_sums_are_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     parts: list[Sums] = [{"outer": rng.normal(size=(6, 6)), "count": np.asarray(1.0)} for _ in range(9)]

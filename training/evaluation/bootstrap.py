@@ -30,7 +30,11 @@ def draw_counts(units: int, draws: int, seed: int) -> np.ndarray:
 
 def total(parts: Sequence[Sums]) -> dict[str, np.ndarray]:
     """Sums of all parts, name by name."""
-    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+    found = {name: np.array(array, np.float64) for name, array in parts[0].items()}
+    for part in parts[1:]:
+        for name, array in found.items():
+            array += part[name]
+    return found
 
 
 def drawn_values(value: Value, parts: Sequence[Sums], counts: np.ndarray, values: Values | None = None) -> np.ndarray:
@@ -90,7 +94,7 @@ def percentile(values: np.ndarray, estimate: float, units: int) -> Interval:
 
 
 def left_out(value: Value, parts: Sequence[Sums]) -> np.ndarray:
-    """The value without each of the groups in turn, float64 [groups]."""
+    """The value without each of two groups or more in turn, float64 [groups]."""
     return np.array([value(total([*parts[:number], *parts[number + 1 :]])) for number in range(len(parts))], np.float64)
 
 

@@ -86,7 +86,8 @@ def _told(report: Report) -> dict[str, Any]:
         "profile": profile_rows(report.profile),
         "published": TABLES if report.about.systems else (),
         "published_note": NOTE,
-        "arrows": ARROWS,
+        "arrows": {name: arrow for name, arrow in ARROWS.items() if report.about.systems or name != "truth"},
+        "row": "system" if report.about.systems else "set",
     }
 
 
@@ -149,9 +150,9 @@ def _md(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#!~$&])", r"\\\1", line)
 
 
-def _grid(table: Table, heads: Sequence[str]) -> str:
+def _grid(table: Table, heads: Sequence[str], arrows: Mapping[str, str]) -> str:
     """A table in Markdown; number and interval in one cell, the best bold."""
-    names = [_md(f"{metric.name} {ARROWS.get(metric.better, '')}".strip()) for metric in table.columns]
+    names = [_md(f"{metric.name} {arrows.get(metric.better, '')}".strip()) for metric in table.columns]
     units = [f" ({_md(metric.unit)})" if metric.unit else "" for metric in table.columns]
     lines = ["| " + " | ".join([*heads, *(name + unit for name, unit in zip(names, units, strict=True))]) + " |"]
     lines.append("|" + "---|" * len(heads) + "---:|" * len(names))

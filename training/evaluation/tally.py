@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ from training.evaluation.metric import Metric, Sums
 from training.evaluation.results import NOTHING, Difference, Problem, Result, number
 
 GROUPS = 8  # of units, for metrics with large sums
+_LARGE = 1 << 20  # bytes from which sums lie in files
 _SLICE_SHARE = 5  # a slice has a fifth of the draws: there are many of them
 
 
@@ -51,10 +53,20 @@ class Part:
             if name in self.sums:
                 self.sums[name] += array
             else:
-                self.sums[name] = np.array(array, np.float64)
+                self.sums[name] = _held(np.asarray(array, np.float64))
         self.cases, self.frames = self.cases + 1, self.frames + frames
         self.members ^= int.from_bytes(hashlib.blake2b(case.encode(), digest_size=8).digest(), "little")
         self.units.add(unit)
+
+
+def _held(array: np.ndarray) -> np.ndarray:
+    """A copy; a large one in a file without a name, which the system may move out of memory."""
+    if array.nbytes < _LARGE:
+        return array.copy()
+    with tempfile.TemporaryFile() as file:
+        held = np.memmap(file, np.float64, "w+", shape=array.shape)
+    held[:] = array
+    return held
 
 
 Place = tuple[str, str, str]  # view, slice, metric
@@ -65,7 +77,8 @@ class Tally:
 
     Memory does not grow with frames or cases, only with units: one set of sums for each unit, slice, view and metric (some
     hundred bytes for a mean, 8 D^2 bytes for a covariance of D features). Heavy metrics keep theirs for at most 8 groups of
-    units, and for one group in slices other than `all`.
+    units, and for one group in slices other than `all`; what is larger than a megabyte lies in temporary files (TMPDIR), which
+    are gone with the tally.
 
     `spread` has histograms of what faces do, for plots.
 
@@ -111,8 +124,7 @@ class Tally:
         """All numbers with their intervals: by view, slice and metric as they came, `all` first.
 
         95 % percentile bootstrap over units, expanded for few of them (`bootstrap.tail`); slices other than `all` have a fifth
-        of the draws. Heavy metrics have a jackknife
-        over groups of units. One unit alone has no interval.
+        of the draws. Heavy metrics have a jackknife over groups of units. One unit alone has no interval.
         """
         places = sorted(self.parts, key=self.order)
         found = [self._estimate(place, draws, seed) for place in places]
