@@ -79,6 +79,9 @@ def measured(job: Job, cases: CaseSet, agent: Agent | None, systems: Sequence[Sy
     spent = Spent(device)
     found = catalogue(_choice(job, agent, device), job.metrics)
     chosen = spread(cases.cases, job.limit)
+    for system in systems:
+        if isinstance(system, Folder):
+            system.missing(chosen)  # all of them: the folder has another layout, and nothing else is worth beginning
     means = Means(cases, chosen, agent, list(systems), device, _size(job, agent, systems, chosen))
     engine = Engine(cases, chosen, systems, found, job.out, size=means.size, device=device, spent=spent)
     telling.line(f"{len(chosen)} cases of {cases.about['sources']} sources, {len(found.metrics)} metrics")
