@@ -287,6 +287,10 @@ def test_videos_of_another_system_are_measured_where_they_lie(cases: CaseSet, tm
     assert not out.parent.exists()  # nothing is copied
     assert told(wanted) == {"seconds": 2.0, "latency_s": 0.5} and told(for_all) == {}
     assert Folder(tmp_path / "dim").version == system.version
+    note_of(wanted).write_text('{"seconds": "two"}')
+    with pytest.raises(UsageError, match="expected a number of seconds"):
+        Folder(tmp_path / "dim").make(truth, out)
+    note_of(wanted).unlink()
     film(wanted, size=64)
     assert Folder(tmp_path / "dim").version != system.version
 

@@ -104,6 +104,20 @@ def test_times_that_begin_later_are_the_same_video(tmp_path: Path) -> None:
     assert open_video(late, frames=FRAMES, where="film").frames == FRAMES
 
 
+def test_frames_that_an_edit_list_skips_do_not_count(film: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    with av.open(str(film)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.pts is not None and packet.dts is not None:
+                shift = 5 * int(1 / (25 * packet.time_base))
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
+                target.mux(packet)
+    read = np.concatenate(list(open_video(path, frames=FRAMES - 5, where="cut").chunks(SIZE, 16)))
+    assert np.abs(read.astype(float) - pictures()[5:]).mean() < 1
+
+
 def test_another_rate_is_refused_with_the_command_that_converts(tmp_path: Path) -> None:
     hint = refused(written(tmp_path / "fast file.mp4", rate=30), "expected constant 25 fps", "found 30.000 fps")
     assert "-r 25" in hint

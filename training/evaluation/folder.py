@@ -9,7 +9,7 @@ from pathlib import Path
 from dyconv.errors import DyconvError, UsageError
 from dyconv.records import dump
 from training.evaluation.case import Case, Truth
-from training.evaluation.notes import note_of
+from training.evaluation.notes import note_of, told
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
@@ -49,11 +49,13 @@ class Folder:
         self.folder, self.name = folder, name or folder.resolve().name
         files = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES)
         self._files = {path.relative_to(folder).as_posix(): path for path in files}
-        told = [[place, path.stat().st_size, path.stat().st_mtime_ns] for place, path in self._files.items()]
-        told += [
+        held: list[list[object]] = [
+            [place, path.stat().st_size, path.stat().st_mtime_ns] for place, path in self._files.items()
+        ]
+        held += [
             [place, note_of(path).read_text(errors="replace")] for place, path in self._files.items() if note_of(path).is_file()
         ]
-        self.version = hashlib.sha256(dump(["folder", told])).hexdigest()
+        self.version = hashlib.sha256(dump(["folder", held])).hexdigest()
 
     def find(self, case: Case) -> Path | None:
         """The file of a case."""
@@ -80,6 +82,7 @@ class Folder:
 
         Raises:
             MissingVideo: where there is none.
+            UsageError: where the numbers beside it cannot be read.
         """
         case = truth.case
         found = self.find(case)
@@ -88,4 +91,5 @@ class Folder:
                 f"expected {case.view}/{case.name}.mp4 or {case.name}.mp4 in {self.folder}, found neither",
                 hint="make it and run the same command again; the other cases are measured without it",
             )
+        told(found)  # numbers that cannot be read are this case's problem, and now is the time to say so
         return found

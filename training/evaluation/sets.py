@@ -152,7 +152,8 @@ def open_set(
     """The people of a build whose face is in the clip, in some views.
 
     A person is a case of a view whose voices exist: in `talking` they are heard, in `listening` the partner is, in
-    `interactive` at least one of them; `video` needs no voice.
+    `interactive` at least one of them; `video` needs no voice. The columns `split`, `release` and `language` of the clip table
+    are read where there are such.
 
     Args:
         data: folder or URI of a build or release; `BUILD@split` for a split of a release, as its clip table tells.

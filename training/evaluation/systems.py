@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "Folder", "Maker", "MissingVideo", "System", "told"]
 
 VERSION = 1  # of how videos are made and written
-_CRF = 4  # x264: far below what metrics see; `tests/test_eval_systems.py` holds it to 45 dB on smooth pictures
+_CRF = 4  # x264: far below what metrics see; `tests/test_eval_videos.py` holds it to 45 dB on smooth pictures
 _DECODED = 32  # frames held at once
 _STYLE = 32  # frames that show a style, as in training
 

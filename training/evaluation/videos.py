@@ -116,14 +116,14 @@ def open_video(source: bytes | Path, *, frames: int, where: str) -> Video:
             stream = container.streams.video[0]
             told, width, height = stream.frames, stream.width, stream.height
             wide = stream.sample_aspect_ratio or Fraction(1)
-            times = _times(container, stream)
+            held, times = _times(container, stream)
             turned = _turn(container, stream)
     except av.FFmpegError as error:
         raise BadVideo(
             f"{where}: expected a video, found a file that is cut off or damaged: {error}", hint=_again(source)
         ) from error
-    if not times or len(times) < told:
-        raise BadVideo(f"{where}: is cut off: it says {told} frames, {len(times)} are there", hint=_again(source))
+    if not times or held < told:
+        raise BadVideo(f"{where}: is cut off: it says {told} frames, {held} are there", hint=_again(source))
     if width != height or wide != 1 or turned:
         shape = (
             f"{width} x {height}" + (f", pixels {wide} wide" if wide != 1 else "") + (f", turned {turned}" if turned else "")
@@ -152,15 +152,16 @@ def _opened(source: bytes | Path) -> Any:
     return io.BytesIO(source) if isinstance(source, bytes) else str(source)
 
 
-def _times(container: Any, stream: av.VideoStream) -> list[Fraction]:
-    """Presentation times of the frames that are shown, seconds, rising; nothing is decoded."""
+def _times(container: Any, stream: av.VideoStream) -> tuple[int, list[Fraction]]:
+    """How many frames are held, and when those that are shown (edit lists skip some) are, seconds, rising. Decodes nothing."""
     base = stream.time_base or Fraction(1, FPS)
-    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    told = [packet.pts for packet in packets if packet.pts is not None]
-    if len(told) != len(packets):  # raw streams and AVI tell no order; these are constant by construction
+    held = [packet for packet in container.demux(stream) if packet.size]
+    shown = [packet for packet in held if not packet.is_discard]
+    told = [packet.pts for packet in shown if packet.pts is not None]
+    if len(told) != len(shown):  # raw streams and AVI tell no order; these are constant by construction
         rate = stream.average_rate or stream.base_rate or Fraction(FPS)
-        return [index / Fraction(rate) for index in range(len(packets))]
-    return sorted(pts * base for pts in told)
+        return len(held), [index / Fraction(rate) for index in range(len(shown))]
+    return len(held), sorted(pts * base for pts in told)
 
 
 def _turn(container: Any, stream: av.VideoStream) -> int:
