@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,11 +14,15 @@ import pytest
 import torch
 
 from dyconv.media.video import VideoWriter
+from dyconv.records import Clip, Key, Source
+from dyconv.shards.sample import Sample
+from dyconv.time import Span
 from training.evaluation import quality, talk
 from training.evaluation.case import ALL, Case, View
 from training.evaluation.evidence import Chunk, Evidence, Role, Shown
 from training.evaluation.metric import Choice, Metric
 from training.evaluation.quality import FACE, Quality, block_steps, face_numbers, grid_strength
+from training.evaluation.record import record_of
 from training.evaluation.talk import EARLIEST, Floor
 from training.evaluation.videos import open_video
 
@@ -294,3 +299,19 @@ def test_real_faces_lose_quality_step_by_step() -> None:
     assert found == sorted(found, reverse=True)
     dimmed = [value("quality.brightness", evidence((pictures * gain).astype(np.uint8))) for gain in (1.0, 0.6, 0.3)]
     assert dimmed == sorted(dimmed, reverse=True)
+
+
+def test_the_record_is_told_for_the_person_whose_case_it_is() -> None:
+    measures = {
+        "p0.bleed_db": -20.5,
+        "p1.bleed_db": -31.0,
+        "p1.overlap_share": None,
+        "av_offset_s": 0.02,
+        "clean.method": "copy",
+    }
+    clip = Clip("c", Source("s", "file:///s.mp4"), Span(Fraction(0), Fraction(2)), measures=measures)
+    crop = io.BytesIO()
+    np.savez(crop, box=np.array([10, 20, 310, 320], np.float32))
+    sample = Sample(clip, {Key.P0_CROP: crop.getvalue()}, "clips-000000.tar")
+    assert record_of(sample, "p0") == {"bleed_db": -20.5, "av_offset_s": 0.02, "crop_px": 300.0}
+    assert record_of(sample, "p1") == {"bleed_db": -31.0, "av_offset_s": 0.02}
