@@ -18,6 +18,7 @@ from dyconv.records import Clip, Key, Source
 from dyconv.shards.sample import Sample
 from dyconv.time import Span
 from training.evaluation import quality, talk
+from training.evaluation.bootstrap import total
 from training.evaluation.case import ALL, Case, View
 from training.evaluation.evidence import Chunk, Evidence, Role, Shown
 from training.evaluation.metric import Choice, Metric
@@ -184,18 +185,23 @@ def test_blockiness_is_of_whole_clips() -> None:
     assert value("quality.blockiness", evidence(np.stack([photo()]))) is None
 
 
-def test_levels_are_averaged_by_their_energy() -> None:
+def test_levels_are_averaged_by_their_energy_and_by_how_long_they_were_heard() -> None:
     from dyconv.score_voices import mean_energy_db
 
-    one = evidence(np.stack([photo()] * 3), record={"bleed_db": -10.0, "si_sdr_est_db": 8.0})
-    other = evidence(np.stack([photo()]), record={"bleed_db": -40.0, "si_sdr_est_db": 12.0})
-    for name, wanted in (("quality.bleed", mean_energy_db([-10.0, -40.0], [3, 1])), ("quality.si_sdr_est", 9.0)):
-        metric = METRICS[name]
-        parts = [metric.sums(found, found.slices[ALL]) for found in (one, other)]
-        assert parts[0] is not None and parts[1] is not None
-        added = {key: parts[0][key] + parts[1][key] for key in parts[0]}
-        assert metric.value(added) == pytest.approx(wanted)
-    assert value("quality.bleed", evidence(np.stack([photo()]))) is None
+    states = ("state=listening", "state=both")
+    parts = [
+        evidence(np.stack([photo()] * count), record=record, masks={name: np.arange(count) < heard for name in states})
+        for count, heard, record in (
+            (40, 30, {"bleed_db": -10.0, "si_sdr_est_db": 8.0}),
+            (20, 15, {"bleed_db": -40.0, "si_sdr_est_db": 14.0}),
+            (20, 2, {"bleed_db": 21.0, "si_sdr_est_db": -30.0}),  # two frames tell nothing
+            (20, 20, {}),
+        )
+    ]
+    for name, wanted in (("quality.bleed", mean_energy_db([-10.0, -40.0], [30, 15])), ("quality.si_sdr_est", 10.0)):
+        found = [METRICS[name].sums(part, part.slices[ALL]) for part in parts]
+        assert found[2] is None and found[3] is None
+        assert METRICS[name].value(total([sums for sums in found if sums is not None])) == pytest.approx(wanted)
 
 
 def spoken(

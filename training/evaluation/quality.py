@@ -15,6 +15,7 @@ STILL = 0.02  # mean change of the luma, of 255: a picture that changes by less 
 QUIET, SMALL = 0.25, 0.1  # one that changes by less than QUIET, and less than this share of what is usual around it, too
 _AROUND = 25  # frames around a frame, of which the third quartile of the change is what is usual
 _BLOCK = 8.0  # source pixels between the edges of a codec's blocks
+_LEAST = 13  # frames, half a second
 _NEAR = 0.25  # octaves around the blocks' frequency that their strength is held against
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -203,15 +204,19 @@ class Blockiness(FrameMean):
 
 
 class Recorded(FrameMean):
-    """The mean of a number of the record, each clip weighted by its frames; levels in dB by their energy."""
+    """The mean of a number of the record, each clip weighted by its frames of one state; levels in dB by their energy.
 
-    def __init__(self, name: str, key: str, *, energy: bool = False, better: str, unit: str = "", about: str) -> None:
-        super().__init__(name, better=better, unit=unit, about=about, needs=frozenset())
-        self.key, self.energy = key, energy
+    A clip with less than half a second of that state is left out: a level over two frames says nothing.
+    """
+
+    def __init__(self, name: str, key: str, *, state: str, energy: bool = False, about: str, better: str) -> None:
+        super().__init__(name, better=better, unit="dB", about=about, needs=frozenset())
+        self.key, self.state, self.energy = key, f"state={state}", energy
 
     def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
-        found, frames = evidence.record.get(self.key), float(mask.sum())
-        if found is None or not frames:
+        found, inside = evidence.record.get(self.key), evidence.slices.get(self.state)
+        frames = 0.0 if inside is None else float((mask & inside).sum())
+        if found is None or frames < _LEAST:
             return None
         amount = 10 ** (found / 10) if self.energy else found
         return {"sum": np.asarray(amount * frames), "count": np.asarray(frames)}
@@ -238,22 +243,11 @@ def family(choice: Choice) -> Family:
         for name, (kind, array, better, unit, about) in _OF_FRAMES.items()
     ]
     blocks = "Strength of the 8-pixel grid of the source's blocks over that of neighbouring frequencies; 1 is none."
+    bleed = "Partner's level left in a voice while only the partner speaks, as the build measured it."
+    separated = "SI-SDR of the separated voice in overlap, as the build estimated it."
     clips: list[Metric] = [
         Blockiness(f"{NAME}.blockiness", better="lower", about=blocks, needs=frozenset({NAME})),
-        Recorded(
-            f"{NAME}.bleed",
-            "bleed_db",
-            energy=True,
-            better="lower",
-            unit="dB",
-            about="Partner's level left in a voice while only the partner speaks, as the build measured it.",
-        ),
-        Recorded(
-            f"{NAME}.si_sdr_est",
-            "si_sdr_est_db",
-            better="higher",
-            unit="dB",
-            about="SI-SDR of the separated voice in overlap, as the build estimated it.",
-        ),
+        Recorded(f"{NAME}.bleed", "bleed_db", state="listening", energy=True, better="lower", about=bleed),
+        Recorded(f"{NAME}.si_sdr_est", "si_sdr_est_db", state="both", better="higher", about=separated),
     ]
     return Family((*frames, *clips), (Quality(),))
