@@ -16,7 +16,7 @@ from training.evaluation.case import ALL, Case, View
 from training.evaluation.evidence import Chunk, Evidence, Role, Shown
 from training.evaluation.faces import FaceReader
 from training.evaluation.metric import Choice, Metric
-from training.evaluation.sync import Confidence, LseC, LseD, MouthSyncVectors, Offset, WithinOne, family
+from training.evaluation.sync import Confidence, Lag, LseC, LseD, MouthSyncVectors, Offset, WithinOne, family
 from training.evaluation.syncnet import SyncNet, SyncNetDistances, distances_of, face_of, filled, mel_bank, mfcc, squares_of
 
 
@@ -210,7 +210,7 @@ def test_without_weights_the_scores_are_unavailable_and_told_how_to_be_had(tmp_p
     assert {one.name for one in found.unavailable} == {"lse-c", "lse-d"}
     assert found.unavailable[0].fix == "dyconv models pull syncnet"
     assert {metric.name for metric in found.metrics} == {
-        f"sync.mouth_sync.{what}" for what in ("offset", "within_1", "confidence")
+        f"sync.mouth_sync.{what}" for what in ("offset", "within_1", "confidence", "lag")
     }
 
 
@@ -248,6 +248,7 @@ def test_the_own_network_finds_a_shift_of_real_lips(talking: tuple[np.ndarray, n
     assert value(Offset(), moved(-4)) < 1.0 and value(WithinOne(), moved(-4)) == 1.0
     for shift in (4, -8, -12):
         assert value(Offset(), moved(shift)) == pytest.approx(abs(shift + 4), abs=1.0)
+        assert value(Lag(), moved(shift)) == pytest.approx(-shift - 4, abs=1.0)  # lips that are later have an earlier voice
         assert value(WithinOne(), moved(shift)) == 0.0
     frozen = vectors(np.repeat(pictures[:1], len(pictures), axis=0), voice)
     assert value(Confidence(), frozen) < 0.5 * value(Confidence(), case)

@@ -154,15 +154,15 @@ def corrupted(agent: Agent) -> list[Corrupted]:
 # By corruption, metrics that have to notice it, and one or two that must not (they come last).
 SHOWN: Mapping[str, Sequence[str]] = {
     "blur": ("ssim", "psnr", "lpips.alex", "fid", "csim.arcface", "mse.mesh.pose"),
-    "shift": ("lmd.mouth_shape", "mse.mesh.expression", "sync.mouth_sync.offset", "lse-d", "ssim", "var.mesh.pose"),
+    "shift": ("lmd.mouth_shape", "mse.mesh.expression", "sync.mouth_sync.lag", "lse-d", "ssim", "var.mesh.pose"),
     "swapped partner": (
         "rpcc.mesh.expression",
         "pfd.mesh.expression",
-        "align.voice",
-        "sync.mouth_sync.offset",
+        "align.energy",
+        "sync.mouth_sync.confidence",
         "fd.mesh.expression",
     ),
-    "frozen listener": ("var.mesh.pose", "head.speed", "mouth.listening_energy", "sid.mesh.pose.k9", "ssim"),
+    "frozen listener": ("var.mesh.pose", "head.speed", "mouth.listening", "sid.mesh.pose.k9", "ssim"),
     "amplitude": ("var.mesh.expression", "sid.mesh.expression.k15", "head.range", "mouth.speed", "fd.mesh.expression", "ssim"),
 }
 

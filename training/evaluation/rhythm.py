@@ -25,7 +25,7 @@ _SIGMA = 2.5  # frames, 0.1 s: how near a beat has to be to an onset
 
 def rhythms() -> list[Metric]:
     """All of them."""
-    return [VoiceFit(), VoiceLag(), EnergyFit(), BeatAlignment(), BeatLift(), ListeningEnergy()]
+    return [VoiceFit(), VoiceLag(), EnergyFit(), BeatAlignment(), BeatLift(), ListeningMotion()]
 
 
 def loudness(energy: np.ndarray) -> np.ndarray:
@@ -203,14 +203,14 @@ def beat_scores(evidence: Evidence, mask: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.exp(-(beside**2) / (2 * _SIGMA**2)), np.exp(-(every**2) / (2 * _SIGMA**2))
 
 
-class ListeningEnergy:
-    """Mean square speed of the mouth while listening over that while speaking: near 0 for a listener who keeps the mouth still.
+class ListeningMotion:
+    """Mean speed of the mouth while listening over that while speaking: near 0 for a listener who keeps the mouth still.
 
     Who speaks when is told by the slices `state=listening` and `state=speaking`.
     """
 
-    name, better, unit = "mouth.listening_energy", "truth", ""
-    about = "mean square speed of the mouth's opening while listening, over that while speaking"
+    name, better, unit = "mouth.listening", "truth", ""
+    about = "mean speed at which the mouth opens and closes while listening, over that while speaking"
     needs = frozenset({NAME})
     heavy = False
 
@@ -224,7 +224,7 @@ class ListeningEnergy:
             frames = evidence.slices.get(f"state={state}")
             values = speed[mask & frames] if frames is not None else speed[:0]
             values = values[~np.isnan(values)]
-            out[state], out[f"{state}_n"] = np.asarray((values**2).sum()), np.asarray(float(len(values)))
+            out[state], out[f"{state}_n"] = np.asarray(np.abs(values).sum()), np.asarray(float(len(values)))
         return out if out["listening_n"] or out["speaking_n"] else None
 
     def value(self, sums: Sums) -> float:

@@ -31,7 +31,7 @@ def family(choice: Choice) -> Family:
     """LSE-C and LSE-D, and the own network's offset and confidence."""
     from training.evaluation.syncnet import SyncNetDistances
 
-    own: list[Metric] = [Offset(), WithinOne(), Confidence()]
+    own: list[Metric] = [Offset(), WithinOne(), Confidence(), Lag()]
     extractors: list[Extractor] = [MouthSyncVectors()]
     published: list[Metric] = [LseC(), LseD()]
     missing: tuple[Unavailable, ...] = ()
@@ -101,7 +101,10 @@ class _Reading:
 
 
 class _OwnSync(Mean):
-    """What is told by the shift of one clip; clips with under two seconds of speech do not count."""
+    """What is told by the shift of one clip; clips with under two seconds of speech do not count.
+
+    `offset_of` finds a shift within +-15 frames: what is further off has any, and a confidence near 0.
+    """
 
     def __init__(self, what: str, *, better: str, unit: str, about: str) -> None:
         super().__init__(f"sync.{OWN}.{what}", better=better, unit=unit, about=about, needs=frozenset({OWN}))
@@ -116,7 +119,11 @@ class _OwnSync(Mean):
 
             self._network = load_model(OWN)
         found = self._network.offset_of(evidence.made[f"{OWN}.lips"], evidence.made[f"{OWN}.voice"], talking)
-        return None if found is None else mean_sums(np.array([self.of(found.frames, found.confidence)]))
+        return None if found is None else self.told(found.frames, found.confidence)
+
+    def told(self, frames: float, confidence: float) -> Sums | None:
+        """The sums of a clip."""
+        return mean_sums(np.array([self.of(frames, confidence)]))
 
     def of(self, frames: float, confidence: float) -> float:
         """The number of a clip."""
@@ -154,6 +161,17 @@ class Confidence(_OwnSync):
 
     def of(self, frames: float, confidence: float) -> float:
         return confidence
+
+
+class Lag(_OwnSync):
+    """Which way lips and voice are off: clips count as much as the network is sure of them."""
+
+    def __init__(self) -> None:
+        about = "frames by which the voice is later than the lips, mean over clips by confidence, by the network mouth_sync"
+        super().__init__("lag", better="truth", unit="frames", about=about)
+
+    def told(self, frames: float, confidence: float) -> Sums | None:
+        return {"sum": np.asarray(frames * confidence), "count": np.asarray(confidence)}
 
 
 class _Lse(Mean):
