@@ -148,6 +148,7 @@ class Verdict:
 
     Attributes:
         reason: the fault a rejected clip was rejected for, or why one was taken down.
+        note: what was written with the decision that the state comes from.
         swapped: "people" (names exchanged), "voices" (each voice and its turns are the other's), or None.
         turns: the turns as they should be, in the record's own names (before any swap); None where they stay.
         reviewers: everybody whose decisions count, in order of name.
@@ -163,6 +164,7 @@ class Verdict:
     reviewers: tuple[str, ...] = ()
     decisions: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    note: str | None = None
 
     @property
     def left_out(self) -> bool:
@@ -213,7 +215,9 @@ def settle(decisions: Sequence[Decision], base: str | None = None) -> Verdict:
     stale = [d for d in current if base is not None and d.base != base and d.kind is not Kind.TAKEDOWN]
     counted = [decision for decision in current if decision not in stale]
     latest = {decision.kind: decision for decision in counted}
-    state, reason = _state([d for d in counted if d.kind in (Kind.ACCEPT, Kind.REJECT)][-1:], latest.get(Kind.TAKEDOWN))
+    judged = [decision for decision in counted if decision.kind in (Kind.ACCEPT, Kind.REJECT)]
+    deciding = latest.get(Kind.TAKEDOWN) or (judged[-1] if judged else None)
+    state, reason = _state(deciding)
     return Verdict(
         state=state,
         reason=reason,
@@ -223,15 +227,16 @@ def settle(decisions: Sequence[Decision], base: str | None = None) -> Verdict:
         reviewers=tuple(sorted({decision.reviewer for decision in counted})),
         decisions=tuple(decision.id for decision in counted),
         stale=tuple(decision.id for decision in stale),
+        note=deciding.data.get("note") if deciding else None,
     )
 
 
-def _state(last: Sequence[Decision], takedown: Decision | None) -> tuple[Standing, str | None]:
-    if takedown is not None:
-        return Standing.TAKEN_DOWN, takedown.data["why"]
-    if not last:
+def _state(deciding: Decision | None) -> tuple[Standing, str | None]:
+    if deciding is None:
         return Standing.OPEN, None
-    return (Standing.REJECTED, last[0].data["reason"]) if last[0].kind is Kind.REJECT else (Standing.ACCEPTED, None)
+    if deciding.kind is Kind.TAKEDOWN:
+        return Standing.TAKEN_DOWN, deciding.data["why"]
+    return (Standing.REJECTED, deciding.data["reason"]) if deciding.kind is Kind.REJECT else (Standing.ACCEPTED, None)
 
 
 def _mark(data: Mapping[str, Any]) -> Mark:
