@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "replay": "dyconv.cli.replay:replay",
     "pack": "dyconv.cli.pack:pack",
     "check": "dyconv.cli.check:check",
+    "release": "dyconv.cli.release:release",
     "score": "dyconv.cli.score:score",
     "manifest": "dyconv.cli.manifest:manifest",
     "models": "dyconv.cli.models:models",

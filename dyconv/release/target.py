@@ -1,0 +1,187 @@
+"""Where releases go: a folder, an object store, or a dataset repository of the Hugging Face Hub.
+
+A release is there once its `release.json` is. On a disk the finished folder is renamed into place; on an object store the
+files go up one by one, `release.json` last, and a broken-off upload goes on where it stopped; the Hub takes them as one
+commit and one tag.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from dyconv.errors import StoreError, UsageError
+from dyconv.records import dump
+from dyconv.release.checksums import read_checksums
+from dyconv.release.model import CHECKSUMS, RELEASE, is_version, version_key
+from dyconv.store import Store, fsync_path
+
+_UPLOADING = "UPLOADING.json"  # on an object store: what of an unfinished upload is there, as path -> sha256
+_EVERY = 16  # files between two notes of how far an upload has come
+
+
+class Target(ABC):
+    """A place that holds releases of one dataset by version."""
+
+    def __init__(self, to: str) -> None:
+        self.to = to
+
+    @property
+    def name(self) -> str:
+        """What the place is called: its last folder."""
+        return self.to.rstrip("/").rsplit("/", 1)[-1]
+
+    @abstractmethod
+    def versions(self) -> list[str]:
+        """Finished releases, oldest version first."""
+
+    @abstractmethod
+    def store(self, version: str) -> Store:
+        """A finished release, to read."""
+
+    @abstractmethod
+    def publish(self, staging: Path, version: str) -> None:
+        """Put a finished staging folder in place.
+
+        Raises:
+            StoreError: if it cannot be; what is left of it is no release, and publishing again goes on.
+        """
+
+    def where(self, version: str) -> str:
+        """How to name the release to other commands."""
+        return f"{self.to}/{version}"
+
+    def staging_parent(self) -> Path | None:
+        """Folder for the staging folder; None for the system's temporary one."""
+        return None
+
+    def refuse_existing(self, version: str) -> None:
+        """Raises UsageError if the version is there."""
+        there = self.versions()
+        if version in there:
+            raise UsageError(
+                f"{self.where(version)} exists: a version never changes once it is out",
+                hint=f"give a version after {there[-1]}",
+            )
+
+
+class LocalTarget(Target):
+    """A folder."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__(str(Path(to.removeprefix("file://")).absolute()))
+
+    def versions(self) -> list[str]:
+        folder = Path(self.to)
+        names = [name for name in os.listdir(folder) if is_version(name)] if folder.is_dir() else []
+        return sorted((name for name in names if (folder / name / RELEASE).is_file()), key=version_key)
+
+    def store(self, version: str) -> Store:
+        return Store(self.where(version))
+
+    def staging_parent(self) -> Path | None:
+        try:
+            Path(self.to).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.to} cannot be made: {error.strerror}", hint="give another folder with --to") from error
+        return Path(self.to)
+
+    def refuse_existing(self, version: str) -> None:
+        super().refuse_existing(version)
+        if (Path(self.to) / version).exists():
+            raise UsageError(
+                f"{self.where(version)} exists and is no finished release", hint="remove it, or give another version"
+            )
+
+    def publish(self, staging: Path, version: str) -> None:
+        for path in sorted(staging.rglob("*")):
+            fsync_path(path)
+        staging.chmod(0o755)
+        try:
+            os.rename(staging, self.where(version))
+        except OSError as error:
+            raise StoreError(f"{self.where(version)}: {error.strerror}", hint="somebody else has just written it") from error
+        fsync_path(Path(self.to))
+
+
+class RemoteTarget(Target):
+    """A folder of an object store, by a URI fsspec knows."""
+
+    def versions(self) -> list[str]:
+        root = Store(self.to)
+        try:
+            names = sorted({name for name in root.list(".") if is_version(name)}, key=version_key)
+        except StoreError:
+            names = []
+        return [name for name in names if root.exists(f"{name}/{RELEASE}")]
+
+    def store(self, version: str) -> Store:
+        return Store(self.where(version))
+
+    def publish(self, staging: Path, version: str) -> None:
+        store = self.store(version)
+        wanted = {**read_checksums(staging), CHECKSUMS: ""}
+        done = self._done(store)
+        order = sorted(wanted, key=lambda name: (name == RELEASE, name))
+        try:
+            for number, name in enumerate(order):
+                there = done.get(name) == wanted[name] and store.exists(name)
+                if not there or store.size(name) != (staging / name).stat().st_size:
+                    store._fs.put_file(str(staging / name), f"{store.root}/{name}")
+                    done[name] = wanted[name]
+                    if number % _EVERY == 0:
+                        store.write_bytes(_UPLOADING, dump(done))
+        except (OSError, ConnectionError) as error:
+            raise StoreError(f"{store}: the upload broke off: {error}", hint="the same command goes on from there") from error
+        for name in set(done) - set(wanted):
+            store.remove(name)
+        store.remove(_UPLOADING)
+
+    def _done(self, store: Store) -> dict[str, str]:
+        if not store.exists(_UPLOADING):
+            return {}
+        try:
+            return {str(name): str(sha256) for name, sha256 in json.loads(store.read_bytes(_UPLOADING)).items()}
+        except (ValueError, AttributeError):
+            return {}
+
+
+def open_target(to: str) -> Target:
+    """The place `to` names.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    if to.startswith("hf://"):
+        from dyconv.release.hub import HubTarget
+
+        return HubTarget(to)
+    if "://" in to and not to.startswith("file://"):
+        import fsspec
+
+        try:
+            fsspec.filesystem(to.split("://", 1)[0])
+        except (ValueError, ImportError) as error:
+            raise UsageError(f"{to}: {error}", hint="s3:// needs `pip install dyconv[s3]`") from error
+        return RemoteTarget(to.rstrip("/"))
+    return LocalTarget(to)
+
+
+def make_staging(target: Target, version: str) -> Path:
+    """A new folder to write a release into; beside the others on a disk, so that a rename puts it in place."""
+    parent = target.staging_parent()
+    return Path(tempfile.mkdtemp(prefix=f".staging-{version}-", dir=parent))
+
+
+def sweep_staging(target: Target) -> None:
+    """Remove staging folders whose process is gone."""
+    parent = target.staging_parent()
+    for left in sorted(parent.glob(".staging-*")) if parent else []:
+        owner = left / ".owner"
+        pid = int(owner.read_text()) if owner.is_file() and owner.read_text().isdigit() else 0
+        if not pid or not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
