@@ -9,7 +9,7 @@ import numpy as np
 from dyconv.time import FPS
 from training.evaluation.curves import NAME
 from training.evaluation.distances import Mean, PerFrame, mean_sums
-from training.evaluation.evidence import Evidence
+from training.evaluation.evidence import Arrays, Evidence
 from training.evaluation.metric import Metric, Sums
 
 _SHUT, _OPEN = 0.15, 0.07  # how far below their usual opening eyes begin and end to be shut, in shares of it
@@ -21,7 +21,6 @@ _LEAST = FPS  # frames of a case that spread and range are taken of
 
 def behaviours() -> list[Metric]:
     """All of them."""
-    truth = "truth"
     return [
         BlinkRate(),
         Speed(
@@ -32,7 +31,6 @@ def behaviours() -> list[Metric]:
         ),
         ByCase(
             "head.range",
-            better=truth,
             unit="deg",
             about="5th to 95th percentile of yaw, pitch and roll within a clip, mean of the three, then over clips",
             curve="head",
@@ -41,7 +39,6 @@ def behaviours() -> list[Metric]:
         MouthOpening(),
         ByCase(
             "mouth.spread",
-            better=truth,
             unit="%",
             about="standard deviation over time of the mouth's opening, in percent of the outer-eye distance, mean over clips",
             curve="mouth",
@@ -102,7 +99,7 @@ def blinks_of(eyes: np.ndarray, present: np.ndarray) -> np.ndarray:
 class Speed(PerFrame):
     """The mean over frames of a speed [T], where the face is there 2 frames before and after."""
 
-    def __init__(self, name: str, *, unit: str, about: str, of: Callable) -> None:
+    def __init__(self, name: str, *, unit: str, about: str, of: Callable[[Arrays], np.ndarray]) -> None:
         super().__init__(name, better="truth", unit=unit, about=about)
         self._of = of
 
@@ -158,8 +155,8 @@ class MouthOpening(PerFrame):
 class ByCase(Mean):
     """The mean over cases of a number of a case's frames, a second of them or more."""
 
-    def __init__(self, name: str, *, better: str, unit: str, about: str, curve: str, of: Callable) -> None:
-        super().__init__(name, better=better, unit=unit, about=about)
+    def __init__(self, name: str, *, unit: str, about: str, curve: str, of: Callable[[np.ndarray], float]) -> None:
+        super().__init__(name, better="truth", unit=unit, about=about)
         self._curve, self._of = f"{NAME}.{curve}", of
 
     def sums(self, evidence: Evidence, mask: np.ndarray) -> Sums | None:
