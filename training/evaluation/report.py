@@ -16,6 +16,7 @@ from training.evaluation.results import About, Report
 from training.evaluation.tables import (
     ARROWS,
     Table,
+    beside,
     difference_tables,
     fewest_units,
     main_tables,
@@ -84,7 +85,7 @@ def _told(report: Report) -> dict[str, Any]:
         "problems_more": max(0, len(report.problems) - _PROBLEMS_SHOWN),
         "parts": (DISTRIBUTIONS, TIME),
         "profile": profile_rows(report.profile),
-        "published": TABLES if report.about.systems else (),
+        "published": [(table, beside(report, table)) for table in TABLES] if report.about.systems else [],
         "published_note": NOTE,
         "arrows": {name: arrow for name, arrow in ARROWS.items() if report.about.systems or name != "truth"},
         "row": "system" if report.about.systems else "set",

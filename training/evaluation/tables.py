@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from training.evaluation.case import ALL
+from training.evaluation.case import ALL, View
+from training.evaluation.published import Published
 from training.evaluation.results import GROUND_TRUTH, INFINITE, Described, Difference, Report, Result
 
 ARROWS = {"higher": "↑", "lower": "↓", "truth": "→ truth"}
@@ -180,6 +181,15 @@ def difference_tables(report: Report, view: str) -> list[Table]:
 
 
 Place = tuple[str, str, str]  # slice, system, metric
+
+
+def beside(report: Report, table: Published) -> list[tuple[str, list[str]]]:
+    """This report's own rows for a published table, of the interactive view; none where it has none of its numbers."""
+    found = {
+        (one.system, one.metric): cell(one).text for one in report.results if one.view == View.INTERACTIVE and one.slice == ALL
+    }
+    rows = [(system, [found.get((system, name), "–") for name in table.ours]) for system in systems_of(report)]
+    return [(system, texts) for system, texts in rows if any(text != "–" for text in texts)]
 
 
 def _by_place(results: Iterable[Result]) -> dict[Place, Result]:
