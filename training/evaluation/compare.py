@@ -54,7 +54,7 @@ def together(reports: Sequence[Report], names: Sequence[str]) -> Report:
         if found := unlike(first.about, report.about):
             raise UsageError(
                 f"{names[0]} and {name} cannot be put side by side. {'. '.join(found)}",
-                hint="measure both again with the same --data, --view, --features, --clusters and weights",
+                hint="measure both again with the same --data, --view, --features, --clusters, --weights, --size, --every and --limit",
             )
     owners = [(system, name) for report, name in zip(reports, names, strict=True) for system in _systems(report)]
     twice = {system for system, _ in owners if sum(system == other for other, _ in owners) > 1}

@@ -7,8 +7,9 @@ from dyconv.shards.sample import Sample
 
 
 def record_of(sample: Sample, person: str) -> dict[str, float]:
-    """Numbers by name: the record's measures (`bleed_db`, `si_sdr_est_db`, `people.sync_confidence`, ...), those of a person without
-    their `p0.`, those of the partner left out; and `crop_px`, the side in source pixels of what became the face video.
+    """Numbers by name: the record's measures, and `crop_px`, the side in source pixels of what became the face video.
+
+    Measures of the person are told without their `p0.` (`bleed_db`, `si_sdr_est_db`), those of the partner not at all.
     """
     found = {}
     for name, value in sample.clip.measures.items():

@@ -177,7 +177,7 @@ def _measured(metric: Metric, evidence: Evidence, mask: np.ndarray) -> Sums | No
 def _interval(metric: Metric, value: float, parts: Sequence[Part], draws: int, seed: int) -> tuple[Interval, str]:
     """The interval, and how it was made or why there is none."""
     if len(parts) < 2:
-        return None, "no interval: heavy, in a slice" if metric.heavy and len(parts[0].units) > 1 else "no interval: one unit"
+        return None, _alone(parts[0])
     if not np.isfinite(value):
         return None, "no interval: no finite value"
     sums = [part.sums for part in parts]
@@ -192,6 +192,11 @@ def _interval(metric: Metric, value: float, parts: Sequence[Part], draws: int, s
 def within(interval: Interval, limits: tuple[float, float]) -> Interval:
     """An interval without what the number cannot be: a jackknife, or draws that were moved, know of no limits."""
     return interval and (max(interval[0], limits[0]), min(interval[1], limits[1]))
+
+
+def _alone(part: Part) -> str:
+    """Why one part has no interval: it is one unit, or all of them for a heavy metric in a slice."""
+    return "no interval: heavy, in a slice" if len(part.units) > 1 else "no interval: one unit"
 
 
 def differences(ours: Tally, other: Tally, draws: int = 1000, seed: int = 0) -> list[Difference]:
@@ -221,9 +226,9 @@ def _difference(
     metric = ours.metrics[place[2]]
     mine, its = ([part.sums for part in parts] for parts in pair)
     value = metric.value(total(mine)) - metric.value(total(its))
-    interval, how, count = None, "no interval: one unit", len(mine)
+    interval, how, count = None, _alone(pair[0][0]), len(mine)
     if count > 1 and np.isfinite(value) and metric.heavy:
-        interval, how = jackknife(value, left_out(metric.value, mine) - left_out(metric.value, its)), "jackknife"
+        interval = jackknife(value, left_out(metric.value, mine) - left_out(metric.value, its))
         how = f"jackknife, the same {count} groups of units"
     elif count > 1 and np.isfinite(value):
         counts = draw_counts(count, draws, seed)
