@@ -20,6 +20,7 @@ from dyconv.errors import UsageError
 from training.evaluation.results import GROUND_TRUTH, About, Report
 from training.evaluation.tables import Table, main_tables, views_of
 
+_SAME = "--data, --view, --features, --clusters, --weights, --size, --every and --limit"
 _WIDE = 200  # columns of text that goes into a file
 
 
@@ -54,7 +55,7 @@ def together(reports: Sequence[Report], names: Sequence[str]) -> Report:
         if found := unlike(first.about, report.about):
             raise UsageError(
                 f"{names[0]} and {name} cannot be put side by side. {'. '.join(found)}",
-                hint="measure both again with the same --data, --view, --features, --clusters, --weights, --size, --every and --limit",
+                hint=f"measure both again with the same {_SAME}",
             )
     owners = [(system, name) for report, name in zip(reports, names, strict=True) for system in _systems(report)]
     twice = {system for system, _ in owners if sum(system == other for other, _ in owners) > 1}
