@@ -153,7 +153,7 @@ def corrupted(agent: Agent) -> list[Corrupted]:
 
 # By corruption, metrics that have to notice it, and one or two that must not (they come last).
 SHOWN: Mapping[str, Sequence[str]] = {
-    "blur": ("ssim", "psnr", "lpips.alex", "fid", "csim.arcface", "mse.mesh.pose"),
+    "blur": ("ssim", "psnr", "lpips.alex", "fid", "csim.arcface", "var.mesh.pose"),
     "shift": ("lmd.mouth_shape", "mse.mesh.expression", "sync.mouth_sync.lag", "lse-d", "ssim", "var.mesh.pose"),
     "swapped partner": (
         "rpcc.mesh.expression",
