@@ -170,6 +170,11 @@ class Store:
         fsync_path(target.parent)
         return ref
 
+    def upload(self, local: Path, path: str) -> None:
+        """Copy a local file to an object of a remote store; the file stays."""
+        self._fs.makedirs(self._url(path).rsplit("/", 1)[0], exist_ok=True)
+        self._fs.put_file(str(local), self._url(path))
+
     def read_bytes(self, path: str) -> bytes:
         if self.remote:
             return bytes(self._fs.cat_file(self._url(path)))
@@ -197,16 +202,22 @@ class Store:
         else:
             target.unlink(missing_ok=True)
 
-    def list(self, path: str) -> Iterator[str]:
-        """Names directly under a folder, sorted; temporary files are not shown."""
+    def walk(self) -> Iterator[str]:
+        """Paths of all files below the root, sorted."""
         if self.remote:
-            url = self._url(path)
-            names = (
-                [str(item).rstrip("/").rsplit("/", 1)[-1] for item in self._fs.ls(url, detail=False)]
-                if self.exists(path)
-                else []
-            )
+            root = str(self._fs._strip_protocol(self.root)).rstrip("/") + "/"
+            yield from sorted(str(path).removeprefix(root) for path in self._fs.find(self.root))
+            return
+        top = Path(self.root)
+        yield from sorted(path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file() or path.is_symlink())
+
+    def list(self, path: str = "") -> Iterator[str]:
+        """Names directly under a folder, the root if not given, sorted; temporary files are not shown."""
+        url = self._url(path) if path else self.root
+        if self.remote:
+            found = self._fs.ls(url, detail=False) if self._fs.exists(url) else []
+            names = [str(item).rstrip("/").rsplit("/", 1)[-1] for item in found]
         else:
-            folder = Path(self._url(path))
+            folder = Path(url)
             names = os.listdir(folder) if folder.is_dir() else []
         yield from sorted(name for name in names if not name.startswith("."))

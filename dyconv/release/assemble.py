@@ -81,11 +81,11 @@ def assemble(staging: Path, packed: Packed, groups: Sequence[Sequence[Entry]], s
     about = _about(story, before, tables, changes.to_json(), encoder)
     for path, data in sorted(story.audit.items()):
         write_atomic(staging / "audit" / path, data)
-    write_atomic(staging / TOMBSTONES, _pretty({"tombstones": list(story.tombstones)}))
+    write_atomic(staging / TOMBSTONES, pretty({"tombstones": list(story.tombstones)}))
     write_atomic(staging / CHANGELOG, changelog(story.version, story.date, before, changes, story.notes).encode())
     write_card(staging, about, tables)
     write_croissant(staging, about, tables)
-    write_atomic(staging / RELEASE, _pretty(about))
+    write_atomic(staging / RELEASE, pretty(about))
     write_checksums(staging)
     return about
 
@@ -106,16 +106,16 @@ def _about(
             "ratios": dict(story.plan.ratios),
             "seed": story.plan.seed,
             "given": story.plan.given,
-            "made": {name: _totals([row for row in tables["clips"] if row["split"] == name]) for name in story.plan.ratios},
+            "made": {name: totals([row for row in tables["clips"] if row["split"] == name]) for name in story.plan.ratios},
         },
         "leaks": dict(story.leaks),
-        "totals": _totals(tables["clips"]) | {"turns": len(tables["turns"])},
+        "totals": totals(tables["clips"]) | {"turns": len(tables["turns"])},
         "audit": dict(story.audited) if story.audited else None,
         "changes": dict(changes),
     }
 
 
-def _totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def totals(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     people = {row[f"{person}_person"] for row in rows for person in PERSONS} - {None}
     return {
         "clips": len(rows),
@@ -135,7 +135,7 @@ def _motion_hashes(packed: Packed, groups: Sequence[Sequence[Entry]]) -> dict[tu
     return out
 
 
-def _pretty(data: Any) -> bytes:
+def pretty(data: Any) -> bytes:
     return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
@@ -189,7 +189,8 @@ def recipe_of(packed: Packed) -> dict[str, Any]:
                 "stages": [{**stage, "config": _without_places(stage["config"])} for stage in told["stages"]],
                 "versions": told["versions"],
             }
-    return {"name": packed.index.recipe}
+    unknown: dict[str, Any] = {"fingerprint": None, "own_file": False, "manifest_sha256": None, "stages": [], "versions": {}}
+    return {"name": packed.index.recipe, **unknown}
 
 
 def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dyconv.errors import DyconvError, StoreError
@@ -48,10 +47,10 @@ def check_release(store: Store, *, deep: bool = False) -> Report:
     found = {name: rows for name, rows in tables.items() if rows is not None}
     _splits(found, report)
     _totals(about, found, report)
-    if not shards.problems:
+    if not any(problem.where.endswith(".tar") for problem in shards.problems):
         _tables_and_shards(store, about, found, report)
-        if deep:
-            _leaks(store, about, found, report)
+    if deep:
+        _leaks(store, about, found, report)
     return report
 
 
@@ -61,19 +60,10 @@ def _files(store: Store, checksums: Mapping[str, str], report: Report) -> None:
             report.add(path, "missing")
         elif sha256_of(store.local(path)) != sha256:
             report.add(path, f"is not the file {CHECKSUMS} names: other sha256")
-    for path in sorted(set(walk(store)) - checksums.keys() - _ALSO_THERE):
+    for path in sorted(set(store.walk()) - checksums.keys() - _ALSO_THERE):
         report.add(path, f"is not named in {CHECKSUMS}")
     if RELEASE not in checksums:
         report.add(CHECKSUMS, f"does not name {RELEASE}")
-
-
-def walk(store: Store) -> list[str]:
-    """Paths of all files of a release, hidden ones left out."""
-    if store.remote:
-        prefix = store._fs._strip_protocol(store.root).rstrip("/") + "/"
-        return sorted(str(path).removeprefix(prefix) for path in store._fs.find(store.root))
-    root = Path(store.root)
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file() or path.is_symlink())
 
 
 def _about(store: Store, report: Report) -> dict[str, Any] | None:
@@ -163,9 +153,9 @@ def _leaks(store: Store, about: Mapping[str, Any], tables: Mapping[str, list[dic
     from dyconv.release.prints import Printer
 
     told = about["leaks"]
-    packed = Packed(store)
-    clips = list(packed.clips())
     try:
+        packed = Packed(store)
+        clips = list(packed.clips())
         printer = Printer(voices=bool(told["voice_model"]) and about["kind"] == Kind.FULL, identity=told["face_model"])
         links = find_links(clips, [printer.print(clip, packed) for clip in clips], Limits(**told["limits"]))
         check_leaks(links, {row["source"]: row["split"] for row in tables["splits"]})

@@ -21,7 +21,8 @@ from dyconv.release.model import CHECKSUMS, RELEASE, is_version, version_key
 from dyconv.store import Store, fsync_path
 
 _UPLOADING = "UPLOADING.json"  # on an object store: what of an unfinished upload is there, as path -> sha256
-_EVERY = 16  # files between two notes of how far an upload has come
+_NOTED_EVERY = 256 << 20  # bytes between two notes of how far an upload has come; a small file counts as _SMALL more
+_SMALL = 4 << 20
 
 
 class Target(ABC):
@@ -113,10 +114,7 @@ class RemoteTarget(Target):
 
     def versions(self) -> list[str]:
         root = Store(self.to)
-        try:
-            names = sorted({name for name in root.list(".") if is_version(name)}, key=version_key)
-        except StoreError:
-            names = []
+        names = sorted((name for name in root.list() if is_version(name)), key=version_key)
         return [name for name in names if root.exists(f"{name}/{RELEASE}")]
 
     def store(self, version: str) -> Store:
@@ -127,19 +125,27 @@ class RemoteTarget(Target):
         wanted = {**read_checksums(staging), CHECKSUMS: ""}
         done = self._done(store)
         order = sorted(wanted, key=lambda name: (name == RELEASE, name))
+        sent = noted = 0
         try:
-            for number, name in enumerate(order):
-                there = done.get(name) == wanted[name] and store.exists(name)
-                if not there or store.size(name) != (staging / name).stat().st_size:
-                    store._fs.put_file(str(staging / name), f"{store.root}/{name}")
+            try:
+                for name in order:
+                    size = (staging / name).stat().st_size
+                    if name in done and done[name] == wanted[name] and store.exists(name) and store.size(name) == size:
+                        continue
+                    store.upload(staging / name, name)
                     done[name] = wanted[name]
-                    if number % _EVERY == 0:
+                    sent += size + _SMALL
+                    if sent - noted > _NOTED_EVERY:
+                        noted = sent
                         store.write_bytes(_UPLOADING, dump(done))
-        except (OSError, ConnectionError) as error:
+            except BaseException:
+                store.write_bytes(_UPLOADING, dump(done))
+                raise
+            for name in set(done) - set(wanted):
+                store.remove(name)
+            store.remove(_UPLOADING)
+        except OSError as error:
             raise StoreError(f"{store}: the upload broke off: {error}", hint="the same command goes on from there") from error
-        for name in set(done) - set(wanted):
-            store.remove(name)
-        store.remove(_UPLOADING)
 
     def _done(self, store: Store) -> dict[str, str]:
         if not store.exists(_UPLOADING):
