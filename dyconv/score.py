@@ -40,7 +40,7 @@ from dyconv.score_voices import Voice, places, swaps, voice_scores
 from dyconv.speech.turns import activity
 from dyconv.stages.scenes import TRANSITIONS
 from dyconv.store import Store
-from dyconv.time import FPS, frame_at, sample_at, seconds
+from dyconv.time import FPS, Span, frame_at, sample_at, seconds
 from dyconv.truth import Truth
 from dyconv.work import read_clip, read_done, work_folder
 
@@ -168,7 +168,7 @@ class Build:
         return self.store.local(found[0].path) if found else None
 
     @cached_property
-    def _pixel_scale(self) -> float | None:
+    def pixel_scale(self) -> float | None:
         """Pixels of VIDEO for one display pixel of the source; None where no picture was written."""
         from dyconv.media.picture import display_size
         from dyconv.media.source import probe
@@ -186,7 +186,7 @@ class Build:
         segments = [clip for clip in self.passed("tracks") if Key.FACES in clip.assets]
         groups: dict[str | None, list[Seen]] = {None: []}
         shown = {clip.id: self._shown(clip) for clip in segments}
-        scale = self._pixel_scale or 1.0
+        scale = self.pixel_scale or 1.0
         for face in self.truth.faces:
             for time, *corners in face.boxes:
                 box = (corners[0] * scale, corners[1] * scale, corners[2] * scale, corners[3] * scale)
@@ -236,12 +236,16 @@ class Build:
         return out
 
     def speakers(self) -> dict[str, Any]:
-        """Rates over the segments in which turns were attributed; unattributed speech over the whole media."""
+        """Rates over the segments in which turns were attributed; unattributed speech over all that is known."""
         if not self.truth.turns:
             return {"der": None, "speaker_confusion": None, "abstain_rate": None}
         segments = self.passed("people")
         found = [turn for clip in segments for turn in self._turns(clip, self._people(clip))]
-        spans = [(float(clip.span.start), float(clip.span.end)) for clip in segments]
+        parts = [clip.span for clip in segments]
+        if self.truth.known is not None:
+            known = [Span.of(*span) for span in self.truth.known]
+            parts = [part for whole in parts for span in known if (part := whole.intersect(span))]
+        spans = [(float(part.start), float(part.end)) for part in parts]
         return {**speaker_scores(self._spoken, found, spans), "abstain_rate": unattributed_share(self._spoken, found)}
 
     def voices(self, folder: Path) -> dict[str, float | int | None]:

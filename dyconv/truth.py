@@ -23,7 +23,7 @@ VERSION = 1
 LAYOUTS = ("two-shot", "side", "stacked", "pip", "cuts")
 FILE_NAME = "truth.json"
 _SLACK_S = 0.25  # a last turn or box may reach this far over the end, and two boxes be so much more than a second apart
-_FIELDS = ("version", "media", "duration", "layout", "cuts", "people", "turns", "faces", "voices")
+_FIELDS = ("version", "media", "duration", "layout", "cuts", "people", "turns", "faces", "voices", "known")
 _REQUIRED = ("version", "media", "duration", "people")
 
 
@@ -74,6 +74,8 @@ class Truth:
         cuts: presentation time of the first frame after each hard cut; None if unknown.
         people: the two who converse, in a fixed order.
         voices: person to a file (relative, 16 kHz mono, as long as the media) with that voice alone; empty if unknown.
+        known: rising, separate [start, end) seconds that turns and faces tell of, where people judged parts of the media
+            only; None if all of it.
     """
 
     media: str
@@ -84,6 +86,7 @@ class Truth:
     turns: tuple[TruthTurn, ...] = ()
     faces: tuple[TruthFace, ...] = ()
     voices: Mapping[str, str] = field(default_factory=dict)
+    known: tuple[tuple[float, float], ...] | None = None
 
     def shots(self) -> list[tuple[float, float]]:
         """The shots `[start, end)` in seconds that the cuts divide the media into."""
@@ -104,6 +107,8 @@ class Truth:
         }
         if self.voices:
             data["voices"] = dict(sorted(self.voices.items()))
+        if self.known is not None:
+            data["known"] = [[round(start, 6), round(end, 6)] for start, end in self.known]
         return data
 
 
@@ -184,7 +189,20 @@ class _Reader:
             turns=self.part(fields, "turns", lambda item, at: self.turn(item, at, duration)) or (),
             faces=self.part(fields, "faces", lambda item, at: self.face(item, at, duration, people)) or (),
             voices=self.voices(fields.get("voices"), people),
+            known=self.known(fields, duration),
         )
+
+    def known(self, fields: Mapping[str, Any], duration: float) -> tuple[tuple[float, float], ...] | None:
+        spans = self.part(fields, "known", lambda item, at: self.pair(item, at, duration))
+        if spans is not None and any(after[0] < before[1] for before, after in pairwise(spans)):
+            raise self.wrong("known", "rising stretches that do not overlap", list(spans))
+        return spans
+
+    def pair(self, item: Any, at: str, duration: float) -> tuple[float, float]:
+        values = self.items(item, at)
+        if len(values) != 2:
+            raise self.wrong(at, "[start, end]", item)
+        return self.span({"start": values[0], "end": values[1]}, at, duration)
 
     def turn(self, item: Any, at: str, duration: float) -> TruthTurn:
         fields = self.object(item, at, ("person", "start", "end"))
