@@ -252,5 +252,6 @@ def test_the_own_network_finds_a_shift_of_real_lips(talking: tuple[np.ndarray, n
         assert value(WithinOne(), moved(shift)) == 0.0
     frozen = vectors(np.repeat(pictures[:1], len(pictures), axis=0), voice)
     assert value(Confidence(), frozen) < 0.5 * value(Confidence(), case)
+    assert value(WithinOne(), frozen) == 0.0 and np.isnan(value(Offset(), frozen))  # lips that keep still are not in time
     quiet = evidence({**case.made, "mouth_sync.talking": np.zeros(len(pictures), np.float32)}, len(pictures))
     assert Offset().sums(quiet, quiet.slices[ALL]) is None

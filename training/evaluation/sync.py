@@ -24,6 +24,7 @@ OWN = "mouth_sync"
 NETWORK = "syncnet"
 _QUIET = -4.0  # log10 energy: -40 dB of full scale
 _LEAST_HEARD = 25  # frames of voice that LSE is taken of
+_SURE = 0.3  # confidence from which a shift is one: lips that hardly move have any, and often 0
 _LEAST_SPEECH = 50.0  # frames of speech that the own network's shift is taken of: by less it is often a wrong one
 
 
@@ -103,10 +104,12 @@ class _Reading:
 class _OwnSync(Mean):
     """What is told by the shift of one clip; clips with under two seconds of speech do not count.
 
-    `offset_of` finds a shift within +-15 frames: what is further off has any, and a confidence near 0.
+    A shift is looked for within +-15 frames. Where lips hardly move, or belong to another voice, any may come out: a confidence
+    below 0.3 says that there is none.
     """
 
     def __init__(self, what: str, *, better: str, unit: str, about: str) -> None:
+        about = f"{about}, by the network mouth_sync"
         super().__init__(f"sync.{OWN}.{what}", better=better, unit=unit, about=about, needs=frozenset({OWN}))
         self._network: MouthSync | None = None
 
@@ -119,59 +122,55 @@ class _OwnSync(Mean):
 
             self._network = load_model(OWN)
         found = self._network.offset_of(evidence.made[f"{OWN}.lips"], evidence.made[f"{OWN}.voice"], talking)
-        return None if found is None else self.told(found.frames, found.confidence)
-
-    def told(self, frames: float, confidence: float) -> Sums | None:
-        """The sums of a clip."""
-        return mean_sums(np.array([self.of(frames, confidence)]))
+        return None if found is None else mean_sums(np.array([self.of(found.frames, found.confidence)]))
 
     def of(self, frames: float, confidence: float) -> float:
-        """The number of a clip."""
+        """The number of a clip; NaN where it has none."""
         raise NotImplementedError
 
 
 class Offset(_OwnSync):
-    """Frames by which the voice is late or early."""
+    """Frames by which the voice is late or early, of clips that have a shift at all."""
 
     def __init__(self) -> None:
-        about = "frames by which the voice is earlier or later than the lips, mean over clips, by the network mouth_sync"
+        about = "frames by which the voice is earlier or later than the lips, mean over clips in which both fit somewhere"
         super().__init__("offset", better="lower", unit="frames", about=about)
 
     def of(self, frames: float, confidence: float) -> float:
-        return abs(frames)
+        return abs(frames) if confidence >= _SURE else float("nan")
+
+
+class Lag(_OwnSync):
+    """Which way they are off."""
+
+    def __init__(self) -> None:
+        about = "frames by which the voice is later than the lips, mean over clips in which both fit somewhere"
+        super().__init__("lag", better="truth", unit="frames", about=about)
+
+    def of(self, frames: float, confidence: float) -> float:
+        return frames if confidence >= _SURE else float("nan")
 
 
 class WithinOne(_OwnSync):
-    """The share of clips in time."""
+    """The share of clips in time, out of all."""
 
     def __init__(self) -> None:
-        about = "share of clips whose lips and voice are no more than a frame apart, by the network mouth_sync"
+        about = "share of all clips in which lips and voice fit, no more than a frame apart"
         super().__init__("within_1", better="higher", unit="", about=about)
 
     def of(self, frames: float, confidence: float) -> float:
-        return float(abs(frames) <= 1.0)
+        return float(abs(frames) <= 1.0 and confidence >= _SURE)
 
 
 class Confidence(_OwnSync):
     """How sure the network is that there is a shift at which lips and voice fit."""
 
     def __init__(self) -> None:
-        about = "how sure it is that lips and voice fit at some shift, 0 to 1, mean over clips, by the network mouth_sync"
+        about = "how sure it is that lips and voice fit at some shift, 0 to 1, mean over clips"
         super().__init__("confidence", better="higher", unit="", about=about)
 
     def of(self, frames: float, confidence: float) -> float:
         return confidence
-
-
-class Lag(_OwnSync):
-    """Which way lips and voice are off: clips count as much as the network is sure of them."""
-
-    def __init__(self) -> None:
-        about = "frames by which the voice is later than the lips, mean over clips by confidence, by the network mouth_sync"
-        super().__init__("lag", better="truth", unit="frames", about=about)
-
-    def told(self, frames: float, confidence: float) -> Sums | None:
-        return {"sum": np.asarray(frames * confidence), "count": np.asarray(confidence)}
 
 
 class _Lse(Mean):
