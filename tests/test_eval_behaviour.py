@@ -268,6 +268,8 @@ def test_a_listener_who_keeps_the_mouth_still_has_no_motion() -> None:
     assert value("mouth.listening", half) == pytest.approx(0.5, rel=0.1)
     assert value("mouth.listening", quiet) == pytest.approx(0.0, abs=0.02)
     assert np.isnan(value("mouth.listening", both, listening))
+    trembles = face(mouth_open=np.random.default_rng(0).normal(0, 1e-4, FRAMES))
+    assert np.isnan(value("mouth.listening", evidence(face(), trembles, slices=slices)))
 
 
 def test_speed_is_what_was_told() -> None:

@@ -17,6 +17,7 @@ _SMOOTH = np.ones(5) / 5
 _QUIET = -4.0  # log10 energy below which nobody is heard: -40 dB of full scale
 _EVEN = 1e-3  # deviation of log10 energy below which a voice is constant
 _RISE = 0.3  # by which an onset is louder than three frames before, log10: 3 dB
+_TREMBLING = 1.0  # %/s: a mouth that is slower while speaking does not move at all
 _MOVING = 5.0  # deg/s: a head that is slower does not move
 _SIGMA_SPEED = 2.0  # frames that its speed is smoothed over
 _SIGMA_ENERGY = 3.0  # the same of the mouth's and the voice's energy
@@ -206,7 +207,8 @@ def beat_scores(evidence: Evidence, mask: np.ndarray) -> tuple[np.ndarray, np.nd
 class ListeningMotion:
     """Mean speed of the mouth while listening over that while speaking: near 0 for a listener who keeps the mouth still.
 
-    Who speaks when is told by the slices `state=listening` and `state=speaking`.
+    Who speaks when is told by the slices `state=listening` and `state=speaking`. NaN for a mouth that never moves: the ratio
+    would be one of how landmarks tremble.
     """
 
     name, better, unit = "mouth.listening", "truth", ""
@@ -229,5 +231,5 @@ class ListeningMotion:
 
     def value(self, sums: Sums) -> float:
         listening, speaking = (sums[state] / max(sums[f"{state}_n"], 1.0) for state in ("listening", "speaking"))
-        known = sums["listening_n"] and sums["speaking_n"] and speaking > 0
+        known = sums["listening_n"] and sums["speaking_n"] and speaking >= _TREMBLING
         return float(listening / speaking) if known else float("nan")
