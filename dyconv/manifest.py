@@ -39,16 +39,20 @@ _UNPRINTABLE = re.compile(r"[\s\x00-\x20\x7f]")
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that names no usable source. `id` is safe and made from the row's number and content."""
+    """A row that names no usable source. `id` is safe and made from the row's number and content.
+
+    A source that was taken down (`dyconv.tombstones`) becomes one too, under its own id and with another reason.
+    """
 
     id: str
     row: int  # counted from 1, without the header
     url: str
     detail: str
+    reason: DropReason = DropReason.BAD_ROW
 
     def drop(self) -> Drop:
         """What the ledger records of it."""
-        return Drop(source_clip(Source(id=self.id, url=self.url)), DropReason.BAD_ROW, self.detail)
+        return Drop(source_clip(Source(id=self.id, url=self.url)), self.reason, self.detail)
 
 
 Row = Source | BadRow
@@ -162,9 +166,9 @@ def _row(number: int, values: Mapping[str, Any], folder: Path, seen: dict[str, s
         known = {name: _cell(name, values.get(name)) for name in COLUMNS}
         url = known["url"] or ""
         source = _source(known, folder)
-        wanted = [(source.id, "id"), (_comparable(source.url), "url")]
+        wanted = [(source.id, "id"), (comparable_url(source.url), "url")]
         if source.partner_url:
-            wanted.append((_comparable(source.partner_url), "partner_url"))
+            wanted.append((comparable_url(source.partner_url), "partner_url"))
             if wanted[1][0] == wanted[2][0]:
                 raise _Bad("has the same file as url and as partner_url")
         for taken, what in wanted:
@@ -251,7 +255,7 @@ def _file_url(url: str) -> str:
     return "file://" + quote(decoded)
 
 
-def _comparable(url: str) -> str:
+def comparable_url(url: str) -> str:
     """The same text for URLs that differ only in the spelling of the host or in a fragment."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.lower(), parts.path or "/", parts.query, ""))

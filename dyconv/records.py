@@ -52,6 +52,7 @@ class DropReason(StrEnum):
     """Why the pipeline let something go. Always about the data, never about the machine."""
 
     BAD_ROW = "BAD_ROW"  # the manifest's row is unusable
+    TAKEN_DOWN = "TAKEN_DOWN"  # somebody did not want it used: see dyconv.tombstones
     LICENCE = "LICENCE"  # no licence, or one the recipe does not take
     UNAVAILABLE = "UNAVAILABLE"  # gone, private or never there
     TOO_LARGE = "TOO_LARGE"  # more bytes than the recipe takes

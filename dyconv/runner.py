@@ -26,6 +26,7 @@ from dyconv.models.registry import require
 from dyconv.recipe import Recipe
 from dyconv.records import Clip, Source, dump, source_clip
 from dyconv.store import Store, sha256_of
+from dyconv.tombstones import lists_for
 from dyconv.work import Plan, Task, make_plan, read_clip, source_fingerprint, story_fingerprint, sweep_scratch
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class RunOptions:
         limit: as if the manifest had only so many rows: the output folder then holds these sources and no others.
         retry_failed: execute again what failed in earlier runs.
         pack: write shards at the end.
+        tombstones: lists of takedowns beside that of the manifest's folder; what stands in one is dropped, never fetched.
     """
 
     backend: str = "local"
@@ -54,6 +56,7 @@ class RunOptions:
     limit: int | None = None
     retry_failed: bool = False
     pack: bool = True
+    tombstones: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -111,7 +114,8 @@ def run(
         TooManyFailures: the share of failures passed the recipe's bound; what is finished stays.
     """
     options = options or RunOptions()
-    rows = read_manifest(manifest)[: options.limit]
+    taken_down = lists_for(manifest, options.tombstones)
+    rows = [taken_down.refuse(row) for row in read_manifest(manifest)[: options.limit]]
     store = Store(out)
     with RunLock(store):
         sweep_scratch(store)

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import typer
 
 from dyconv.cli import guarded
-from dyconv.cli.run import Backend, Limit, Manifest, NoPack, Out, RetryFailed, Workers, run_job
+from dyconv.cli.run import Backend, Limit, Manifest, NoPack, Out, RetryFailed, Takedowns, Workers, run_job
 
 
 def command(
@@ -30,9 +30,10 @@ def command(
     retry_failed: RetryFailed = False,
     workers: Workers = None,
     no_pack: NoPack = False,
+    tombstones: Takedowns = None,
 ) -> None:
     """Bring every source of a manifest to a named end, and write what is kept as shards (see `dyconv run --help`)."""
-    raise typer.Exit(run_job(recipe, manifest, out, backend, limit, retry_failed, workers, not no_pack))
+    raise typer.Exit(run_job(recipe, manifest, out, backend, limit, retry_failed, workers, not no_pack, tombstones or ()))
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ COMMANDS: dict[str, str] = {
     "pack": "dyconv.cli.pack:pack",
     "check": "dyconv.cli.check:check",
     "release": "dyconv.cli.release:release",
+    "pull": "dyconv.cli.pull:pull",
+    "takedown": "dyconv.cli.takedown:takedown",
     "score": "dyconv.cli.score:score",
     "manifest": "dyconv.cli.manifest:manifest",
     "models": "dyconv.cli.models:models",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,12 @@ Workers = Annotated[
     int | None, typer.Option(help="local: worker processes (0: none, for debugging); ray: most actors in a pool")
 ]
 NoPack = Annotated[bool, typer.Option("--no-pack", help="leave out writing the shards at the end")]
+Takedowns = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--tombstones", help="takedowns of a release: its folder or tombstones.json; one beside the manifest holds too"
+    ),
+]
 
 
 def run(
@@ -29,6 +36,7 @@ def run(
     retry_failed: RetryFailed = False,
     workers: Workers = None,
     no_pack: NoPack = False,
+    tombstones: Takedowns = None,
 ) -> None:
     """Bring every source of a manifest to a named end, and write what is kept as shards.
 
@@ -36,7 +44,7 @@ def run(
     Exit status: 0 done (clips are kept, or everything was dropped for a reason), 3 clips are kept but something failed,
     1 nothing but failures and drops, or stopped early, 2 wrong usage, 130 interrupted.
     """
-    raise typer.Exit(run_job(recipe, manifest, out, backend, limit, retry_failed, workers, not no_pack))
+    raise typer.Exit(run_job(recipe, manifest, out, backend, limit, retry_failed, workers, not no_pack, tombstones or ()))
 
 
 def run_job(
@@ -48,6 +56,7 @@ def run_job(
     retry_failed: bool = False,
     workers: int | None = None,
     pack: bool = True,
+    tombstones: Sequence[Path] = (),
 ) -> int:
     """Load the recipe, run it, and return the exit status."""
     from rich.console import Console
@@ -56,7 +65,7 @@ def run_job(
     from dyconv.runner import RunOptions
     from dyconv.runner import run as run_recipe
 
-    options = RunOptions(backend=backend, workers=workers, limit=limit, retry_failed=retry_failed, pack=pack)
+    options = RunOptions(backend, workers, limit, retry_failed, pack, tuple(tombstones))
     loaded = recipes.load(recipe)
     file = str(Path(recipe).absolute()) if recipes.is_file(recipe) else None
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)  # a log's tables are not squeezed

@@ -12,6 +12,7 @@ from dyconv.errors import UsageError
 from dyconv.records import Clip, Source
 from dyconv.release.model import Kind, source_text
 from dyconv.release.packed import Packed
+from dyconv.tombstones import parse_tombstones
 
 if TYPE_CHECKING:
     from dyconv.audit.application import Applied
@@ -53,18 +54,17 @@ def select(packed: Packed, annotations: Annotations | None, tombstones: Sequence
 
     already = _packed_with(packed, annotations)
     application = Application(annotations) if annotations is not None and already is None else None
-    down = {str(one["id"]) for one in tombstones if one.get("kind") == "source"}
-    down |= {str(clip) for one in tombstones for clip in one.get("clips", ())}
+    down = parse_tombstones({"tombstones": list(tombstones)}, "the version before")
     there = sorted(packed.clips(), key=lambda clip: clip.id)
-    held_back = [clip.id for clip in there if clip.id in down or clip.source.id in down]
-    free = [clip for clip in there if clip.id not in held_back and clip.source.id not in down]
+    held_back = {clip.id for clip in there if down.of(clip.source)}
+    free = [clip for clip in there if clip.id not in held_back]
     clips = list(application.clips(free)) if application else free
     if not clips:
         raise UsageError(f"no clip of {packed.store} is left to release", hint="the audit or earlier takedowns keep all out")
     check_licences(clips, kind)
     exchanged = {clip.id for clip in clips if clip.measures.get("audit.swapped") == "people"} if application else set()
     applied = application.applied if application else None
-    return Selection(clips, frozenset(exchanged), already or annotations, applied, held_back)
+    return Selection(clips, frozenset(exchanged), already or annotations, applied, sorted(held_back))
 
 
 def _packed_with(packed: Packed, annotations: Annotations | None) -> Annotations | None:

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 from dyconv.errors import ShardError
 from dyconv.records import Clip
@@ -22,14 +23,15 @@ class Packed:
 
     Args:
         store: of the build; shards of a remote one are copied into its cache, each once.
+        index: a part of its index, where not all shards are of interest.
 
     Raises:
         ShardError: where there is no readable index; later, naming the shard, where one is not what the index says.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, index: Index | None = None) -> None:
         self.store = store
-        self.index: Index = read_index(store)
+        self.index: Index = index or read_index(store)
 
     @property
     def encoder(self) -> Encoder | None:
@@ -81,15 +83,9 @@ class Packed:
 
     def _members(self, shard: Shard) -> Iterator[tuple[str, str, _Place]]:
         path = self._verified(shard)
-        try:
-            with tarfile.open(path, "r:") as tar:
-                for header in tar:
-                    clip_id, field = split_name(header.name, shard.name)
-                    if not header.isreg():
-                        raise ShardError(f"{shard.name}: member {header.name[:120]!r} is not a plain file")
-                    yield clip_id, field, (path, header.offset_data, header.size)
-        except (tarfile.TarError, OSError) as error:
-            raise ShardError(f"{shard.name} is cut off or damaged: {error}") from error
+        with path.open("rb") as file:
+            for clip_id, field, start, size in members_of(file, shard.name):
+                yield clip_id, field, (path, start, size)
 
     def _verified(self, shard: Shard) -> Path:
         hint = "run `dyconv check` on it; `dyconv pack` writes a damaged shard of a build anew once it is deleted"
@@ -99,3 +95,20 @@ class Packed:
         if path.stat().st_size != shard.bytes or sha256_of(path) != shard.sha256:
             raise ShardError(f"{shard.name} in {self.store} is not what its index says", hint=hint)
         return path
+
+
+def members_of(file: BinaryIO, name: str) -> Iterator[tuple[str, str, int, int]]:
+    """(clip id, field, first byte, length) of every member of a tar that can seek: only headers are read.
+
+    Raises:
+        ShardError: naming the tar, if it is damaged or holds anything but plain files.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for header in tar:
+                clip_id, field = split_name(header.name, name)
+                if not header.isreg():
+                    raise ShardError(f"{name}: member {header.name[:120]!r} is not a plain file")
+                yield clip_id, field, header.offset_data, header.size
+    except (tarfile.TarError, OSError) as error:
+        raise ShardError(f"{name} is cut off or damaged: {error}") from error
