@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from dyconv.infp.portraits import FaceModels
 
 os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -35,3 +39,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def face_models() -> FaceModels:
+    """The pipeline's face models; skips where their weights are not on this machine."""
+    from dyconv.infp.portraits import FaceModels
+    from dyconv.models import registry
+
+    for name in ("mediapipe_face", "mediapipe_mesh"):
+        if registry.missing(registry.get(name)):
+            pytest.skip(f"no weights of {name}: dyconv models pull {name}")
+    return FaceModels.load()

@@ -10,7 +10,6 @@ import pytest
 
 from dyconv.infp.agent import Agent
 from dyconv.infp.portraits import FaceModels
-from dyconv.models import registry
 from tests.eval_build import FRAMES, SIZE, make_talks
 from training.evaluation.case import View
 from training.evaluation.clock import Clock
@@ -24,17 +23,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def agent() -> Agent:
-    for name in ("mediapipe_face", "mediapipe_mesh"):
-        if registry.missing(registry.get(name)):
-            pytest.skip(f"no weights of {name}: dyconv models pull {name}")
+def agent(face_models: FaceModels) -> Agent:
     return Agent.load(device="cpu")
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory, agent: Agent) -> str:
+def build(tmp_path_factory: pytest.TempPathFactory, face_models: FaceModels) -> str:
     folder = tmp_path_factory.mktemp("build")
-    return make_talks(folder / "build", folder / "scratch", FaceModels.load(), clips=1)
+    return make_talks(folder / "build", folder / "scratch", face_models, clips=1)
 
 
 @pytest.fixture(scope="module")

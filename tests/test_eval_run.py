@@ -18,7 +18,6 @@ from dyconv.infp.portraits import FaceModels
 from dyconv.infp.stage1 import Stage1, load_stage1, save_stage1
 from dyconv.infp.stage2 import Stage2
 from dyconv.media.video import read_frames
-from dyconv.models import registry
 from tests.eval_build import FRAMES, SIZE, make_talks
 from training.evaluate import main
 from training.evaluation.results import GROUND_TRUTH, Report
@@ -28,18 +27,10 @@ FAST = ("--samples", "0", "--draws", "20")
 
 
 @pytest.fixture(scope="module")
-def models() -> FaceModels:
-    for name in ("mediapipe_face", "mediapipe_mesh"):
-        if registry.missing(registry.get(name)):
-            pytest.skip(f"no weights of {name}: dyconv models pull {name}")
-    return FaceModels.load()
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory, models: FaceModels) -> str:
+def build(tmp_path_factory: pytest.TempPathFactory, face_models: FaceModels) -> str:
     """Three conversations, in one of which only one person is seen."""
     folder = tmp_path_factory.mktemp("build")
-    return make_talks(folder / "build", folder / "scratch", models, alone=1)
+    return make_talks(folder / "build", folder / "scratch", face_models, alone=1)
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +184,8 @@ def test_wrong_options_are_said_in_two_lines(
     assert told in error and "Traceback" not in error
 
 
-def test_two_sets_are_compared(build: str, tmp_path: Path, models: FaceModels, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = make_talks(tmp_path / "other", tmp_path / "scratch", models, clips=2)
+def test_two_sets_are_compared(build: str, tmp_path: Path, face_models: FaceModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = make_talks(tmp_path / "other", tmp_path / "scratch", face_models, clips=2)
     out = tmp_path / "out"
     assert evaluate(monkeypatch, "--data", build, "--against", other, "--out", out, *FAST) == 0
     report = Report.read(out)

@@ -68,17 +68,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models() -> FaceModels:
-    for name in ("mediapipe_face", "mediapipe_mesh"):
-        if registry.missing(registry.get(name)):
-            pytest.skip(f"no weights of {name}: dyconv models pull {name}")
-    return FaceModels.load()
-
-
-@pytest.fixture(scope="module")
-def agent(weights: Path, models: FaceModels) -> Agent:
+def agent(weights: Path, face_models: FaceModels) -> Agent:
     agent = Agent.load(weights, device="cpu")
-    agent._models = models
+    agent._models = face_models
     return agent
 
 
@@ -88,7 +80,7 @@ def subject(agent: Agent) -> Subject:
 
 
 @pytest.fixture(scope="module")
-def media(tmp_path_factory: pytest.TempPathFactory, models: FaceModels) -> Path:
+def media(tmp_path_factory: pytest.TempPathFactory, face_models: FaceModels) -> Path:
     """A portrait, a driver with sound, and two voices of different lengths."""
     import cv2
 
@@ -226,11 +218,11 @@ def test_the_mark_cannot_be_turned_off() -> None:
 # portraits
 
 
-def test_a_portrait_is_cut_as_the_pipeline_cuts(models: FaceModels) -> None:
+def test_a_portrait_is_cut_as_the_pipeline_cuts(face_models: FaceModels) -> None:
     from dyconv.faces import face_box
     from dyconv.stages.crop import window
 
-    found = find_portrait(astronaut(), models).cut(128)
+    found = find_portrait(astronaut(), face_models).cut(128)
     assert found.image.shape == (128, 128, 3) and (found.face, found.faces) == (1, 1)
     scale = (found.box[2] - found.box[0]) / 128
     photo = found.landmarks.copy()
@@ -239,8 +231,8 @@ def test_a_portrait_is_cut_as_the_pipeline_cuts(models: FaceModels) -> None:
     assert 195 < photo[468:, 0].mean() < 255 and 90 < photo[468:, 1].mean() < 125  # her eyes
 
 
-def test_a_portrait_is_laid_as_its_drivers_face_lies(models: FaceModels) -> None:
-    found = find_portrait(astronaut(), models)
+def test_a_portrait_is_laid_as_its_drivers_face_lies(face_models: FaceModels) -> None:
+    found = find_portrait(astronaut(), face_models)
     plain = found.cut(128)
     like = plain.landmarks * np.float32(0.7) + np.array([30, 12, 0], np.float32)
     laid = found.cut(128, like)
@@ -248,30 +240,30 @@ def test_a_portrait_is_laid_as_its_drivers_face_lies(models: FaceModels) -> None
     assert np.array_equal(found.cut(128, laid.landmarks).box, laid.box)
 
 
-def test_drawings_with_a_face_are_portraits(models: FaceModels, tmp_path: Path) -> None:
+def test_drawings_with_a_face_are_portraits(face_models: FaceModels, tmp_path: Path) -> None:
     import cv2
 
     photo = np.ascontiguousarray(astronaut()[:300, 90:360, ::-1])
     grey, coloured = cv2.pencilSketch(photo, sigma_s=60, sigma_r=0.07, shade_factor=0.05)
-    mesh = find_portrait(astronaut()[:300, 90:360], models).landmarks
+    mesh = find_portrait(astronaut()[:300, 90:360], face_models).landmarks
     for drawing in (cv2.stylization(photo), coloured, cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)):
-        drawn = find_portrait(np.ascontiguousarray(drawing[..., ::-1]), models).landmarks
+        drawn = find_portrait(np.ascontiguousarray(drawing[..., ::-1]), face_models).landmarks
         assert np.linalg.norm((drawn - mesh)[:468, :2], axis=1).mean() < 0.08 * np.ptp(mesh[:468, 0])
     solid = Image.fromarray(photo[..., ::-1]).convert("RGBA")
     solid.putalpha(Image.fromarray(np.where(np.arange(300)[:, None] < 250, 255, 0).astype(np.uint8).repeat(270, axis=1)))
     solid.save(tmp_path / "cut-out.png")
-    assert (find_portrait(tmp_path / "cut-out.png", models).picture[260] == 255).all()
+    assert (find_portrait(tmp_path / "cut-out.png", face_models).picture[260] == 255).all()
 
 
-def test_a_turned_photograph_is_turned_back(models: FaceModels, tmp_path: Path) -> None:
+def test_a_turned_photograph_is_turned_back(face_models: FaceModels, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn me by 90 degrees to the right"
     Image.fromarray(np.rot90(astronaut())).save(tmp_path / "turned.png", exif=exif)
-    turned, upright = (find_portrait(picture, models).cut(64) for picture in (tmp_path / "turned.png", astronaut()))
+    turned, upright = (find_portrait(picture, face_models).cut(64) for picture in (tmp_path / "turned.png", astronaut()))
     assert np.array_equal(turned.image, upright.image)
 
 
-def test_the_largest_face_is_taken_or_the_one_asked_for(models: FaceModels, tmp_path: Path) -> None:
+def test_the_largest_face_is_taken_or_the_one_asked_for(face_models: FaceModels, tmp_path: Path) -> None:
     import cv2
 
     both = np.full((400, 700, 3), 127, np.uint8)
@@ -279,17 +271,17 @@ def test_the_largest_face_is_taken_or_the_one_asked_for(models: FaceModels, tmp_
     both[50:350, 400:670] = head
     both[100:280, 60:222] = cv2.resize(head, (162, 180), interpolation=cv2.INTER_AREA)
     Image.fromarray(both).save(tmp_path / "both.webp", lossless=True)
-    largest, left = (find_portrait(tmp_path / "both.webp", models, face=face).cut(64) for face in (None, 1))
+    largest, left = (find_portrait(tmp_path / "both.webp", face_models, face=face).cut(64) for face in (None, 1))
     assert (largest.face, largest.faces, left.face) == (2, 2, 1)
     assert largest.box[0] > 350 and left.box[2] < 300
     with pytest.raises(UsageError, match=r"expected face 3 .* found 2"):
-        find_portrait(tmp_path / "both.webp", models, face=3)
+        find_portrait(tmp_path / "both.webp", face_models, face=3)
 
 
-def test_a_picture_without_a_face_is_refused(models: FaceModels, tmp_path: Path) -> None:
+def test_a_picture_without_a_face_is_refused(face_models: FaceModels, tmp_path: Path) -> None:
     Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (200, 1))).save(tmp_path / "wall.jpg")
     with pytest.raises(UsageError, match=r"expected a face in .*wall.jpg, found none") as caught:
-        find_portrait(tmp_path / "wall.jpg", models)
+        find_portrait(tmp_path / "wall.jpg", face_models)
     assert caught.value.hint and caught.value.exit_code == 2
 
 
