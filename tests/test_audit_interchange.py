@@ -307,4 +307,4 @@ def test_labels_of_another_record_are_kept_and_do_not_count() -> None:
 
 def test_labels_are_in_the_names_of_the_record() -> None:
     verdict = settle([at(CLIP, 1, "turns", turns=[turn("p0", 0, math.pi)]), at(CLIP, 2, "swap"), at(CLIP, 3, "accept")], BASE)
-    assert labels_of(CLIP, verdict) == Labels(CLIP.id, (turn_of("p0", 0.0, 3.142),), BASE, "accept")
+    assert labels_of(CLIP, verdict) == Labels(CLIP.id, (turn_of("p0", 0.0, 3.142),), BASE)

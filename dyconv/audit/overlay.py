@@ -11,6 +11,7 @@ itself, so two overlays merge by taking the decisions of both.
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from dyconv.records import dump
 from dyconv.store import write_atomic
 
 SCHEMA = 1
-JSONL, PARQUET, VERSION_FILE = "decisions.jsonl", "decisions.parquet", "VERSION.json"
+JSONL, PARQUET, VERSION_FILE, WORKING = "decisions.jsonl", "decisions.parquet", "VERSION.json", "overlay.sqlite"
 _APPLICATION_ID = 0x44594356  # "DYCV": tells our files from other SQLite files
 _WAIT_S = 30.0
 _TABLES = f"""
@@ -46,6 +47,17 @@ PRAGMA user_version = {SCHEMA};
 PRAGMA application_id = {_APPLICATION_ID};
 COMMIT;
 """
+
+
+def annotations_folder(out: str) -> Path:
+    """Where the annotations of a build or release lie unless told otherwise: `annotations/<its name>` from here."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(out).rstrip("/").rpartition("/")[2]).strip(".")
+    return Path("annotations") / (name or "build")
+
+
+def default_overlay(out: str) -> Path:
+    """The overlay of a build or release unless told otherwise."""
+    return annotations_folder(out) / WORKING
 
 
 class OverlayError(DyconvError):

@@ -141,15 +141,25 @@ def effective_size(size: float, population: int) -> float:
     return math.inf if size >= population else size * (population - 1) / (population - size)
 
 
+def check_level(level: float) -> None:
+    """Refuse a confidence level that is none.
+
+    Raises:
+        UsageError: if it is not above 0 and below 1.
+    """
+    if not 0 < level < 1:
+        raise UsageError(f"the level must be above 0 and below 1, is {level:g}")
+
+
 def sample_size(population: int, half_width: float, expected: float, level: float = LEVEL) -> int:
     """The fewest clips whose Wilson interval is at most `half_width` to each side, where `expected` of them are wrong.
 
     Raises:
         UsageError: if a number is out of its range.
     """
-    for name, value in (("half-width", half_width), ("level", level)):
-        if not 0 < value < 1:
-            raise UsageError(f"the {name} must be above 0 and below 1, is {value:g}")
+    check_level(level)
+    if not 0 < half_width < 1:
+        raise UsageError(f"the half-width must be above 0 and below 1, is {half_width:g}")
     if not 0 <= expected <= 1:
         raise UsageError(f"the expected rate must be from 0 to 1, is {expected:g}")
     low, high = min(1, population), population

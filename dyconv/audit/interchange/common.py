@@ -52,8 +52,7 @@ class Labels:
 def labels_of(clip: Clip, verdict: Verdict) -> Labels:
     """The turns of a clip as reviewers left them, in the names of its record (a swap is not in them)."""
     found = in_order(turns_data(clip.turns if verdict.turns is None else verdict.turns))
-    state = {"accepted": "accept", "rejected": "reject"}.get(str(verdict.state))
-    return Labels(clip.id, found, base_of(clip), state, verdict.reason if state == "reject" else None)
+    return Labels(clip.id, found, base_of(clip))
 
 
 def in_order(found: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:

@@ -1,8 +1,9 @@
 """Label Studio: tasks as JSON, one a clip, with turns as regions of its audio, and accept or reject as choices.
 
 Out go tasks to import, with today's turns as predictions, and the labelling interface (`label_config.xml`) that belongs to
-them. In comes the project's JSON export. Every annotation that was not cancelled is one review; a task without any is
-passed over, unless only predictions are there at all (a file that went out and comes straight back).
+them; no verdict is among the predictions, since nobody has judged yet. In comes the project's JSON export. Every annotation
+that was not cancelled is one review; a task without any is passed over, unless only predictions are there at all (a file
+that went out and comes straight back).
 Format: https://labelstud.io/guide/tasks and https://labelstud.io/guide/export
 """
 
@@ -59,10 +60,6 @@ def _task(labels: Labels, audio: str) -> dict[str, Any]:
     for number, turn in enumerate(labels.turns or ()):
         value = {"start": turn["start_s"], "end": turn["end_s"], "channel": 0, "labels": [str(name_of(turn))]}
         result.append({"id": f"t{number}", "from_name": "turns", "to_name": "audio", "type": "labels", "value": value})
-    for name, choice in (("verdict", labels.verdict), ("reason", labels.reason)):
-        if choice is not None:
-            value = {"choices": [choice]}
-            result.append({"id": name, "from_name": name, "to_name": "audio", "type": "choices", "value": value})
     data = {"clip": labels.clip, "base": labels.base, "audio": audio}
     return {"data": data, "predictions": [{"model_version": "dyconv", "result": result}]}
 
