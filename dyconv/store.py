@@ -14,7 +14,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from dyconv.errors import StoreError
 from dyconv.records import Ref
@@ -174,6 +174,12 @@ class Store:
         """Copy a local file to an object of a remote store; the file stays."""
         self._fs.makedirs(self._url(path).rsplit("/", 1)[0], exist_ok=True)
         self._fs.put_file(str(local), self._url(path))
+
+    def open(self, path: str) -> BinaryIO:
+        """An object to read from and to seek in; of a remote one only what is asked for is transferred."""
+        if self.remote:
+            return cast(BinaryIO, self._fs.open(self._url(path), "rb"))
+        return Path(self._url(path)).open("rb")
 
     def read_bytes(self, path: str) -> bytes:
         if self.remote:

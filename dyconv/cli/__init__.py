@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "check": "dyconv.cli.check:check",
     "release": "dyconv.cli.release:release",
     "pull": "dyconv.cli.pull:pull",
+    "rebuild": "dyconv.cli.rebuild:rebuild",
     "takedown": "dyconv.cli.takedown:takedown",
     "score": "dyconv.cli.score:score",
     "manifest": "dyconv.cli.manifest:manifest",

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
+from typing import Protocol
 
 from dyconv.errors import StoreError
 from dyconv.records import Clip, Key, dump
 from dyconv.release.model import Entry, Kind
-from dyconv.release.packed import Packed
 from dyconv.shards.index import FOLDER, MOTION_KEYS, RECORD, TABLE, Encoder, Index, Shard, Table, motion_prefix, shard_name
 from dyconv.shards.packing import record_of
 from dyconv.shards.tar import Member, TarWriter
-from dyconv.store import sha256_of, write_atomic
+from dyconv.store import Store, sha256_of, write_atomic
 
 # What a recipe-only release carries besides records: annotations and latents, nothing that can be seen or heard.
 ANNOTATIONS = frozenset({Key.FACES, Key.SPEECH, Key.P0_CROP, Key.P1_CROP}) | MOTION_KEYS
@@ -42,15 +42,24 @@ def released_record(entry: Entry, kind: Kind) -> Clip:
     return record_of(entry.clip, [key for key in entry.clip.assets if carried(key, kind)])
 
 
+class Members(Protocol):
+    """Where members are copied from: `Packed`, or a build that was made again."""
+
+    @property
+    def store(self) -> Store: ...
+
+    def member(self, clip_id: str, field: str) -> bytes: ...
+
+
 class ShardWriter:
     """Writes the tars of a release into `staging/shards`.
 
     Args:
-        packed: the build that members are copied from.
+        packed: what members are copied from.
         encoder: of the motion latents; None where the release has none.
     """
 
-    def __init__(self, packed: Packed, staging: Path, kind: Kind, encoder: Encoder | None) -> None:
+    def __init__(self, packed: Members, staging: Path, kind: Kind, encoder: Encoder | None) -> None:
         self.packed, self.folder, self.kind, self.encoder = packed, staging / FOLDER, kind, encoder
         self.folder.mkdir(parents=True, exist_ok=True)
 
