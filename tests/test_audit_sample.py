@@ -19,7 +19,7 @@ from dyconv.audit.agreement import agreement, pairs, time_f1, turn_f1
 from dyconv.audit.audit_report import HTML, JSON, MARKDOWN, gather, write_report
 from dyconv.audit.decisions import Decision, DecisionError, base_of, decide
 from dyconv.audit.overlay import Annotations
-from dyconv.audit.rates import error_rates, stratified
+from dyconv.audit.rates import error_rates, stratified, whole_clips
 from dyconv.audit.sampling import Sample, draw, effective_size, read_sample, sample_size, values_of, wilson, write_sample
 from dyconv.errors import UsageError
 from dyconv.records import Clip, Source, Turn
@@ -187,6 +187,18 @@ def test_intervals_hold_what_they_promise() -> None:
     assert held / 400 >= 0.93
 
 
+def test_a_clip_that_nobody_saw_may_be_wrong() -> None:
+    """None of 7 wrong, of 8: the one left is wrong in one of eight such samples, so no 95 % interval may leave that out."""
+    clips = population(8)
+    decisions = [said(clip, "ann", "accept") for clip in clips[:7]]
+    rate = error_rates(Annotations.gathered(decisions), bases(clips), None).of("any")
+    assert (rate.rate, rate.low, rate.high) == (0.0, 0.0, 1 / 8)
+    decisions.append(said(clips[7], "ann", "accept"))
+    assert error_rates(Annotations.gathered(decisions), bases(clips), None).of("any").high == 0.0
+    assert whole_clips(3 / 7, 3 / 7, 7) == (3 / 7, 3 / 7)
+    assert whole_clips(0.01, 0.99, 8, found=2, reviewed=6) == (2 / 8, 4 / 8)  # two are wrong, four are right, two unseen
+
+
 def test_error_rates_count_what_was_found() -> None:
     clips = population(100)
     sample = draw(clips, size=40, by=())
@@ -205,8 +217,8 @@ def test_error_rates_count_what_was_found() -> None:
         "any": 6, "rejected": 3, "swapped": 1, "speaker": 1, "turns": 1, "bleed": 4, "cut": 1, "taken_down": 1,
     }  # fmt: skip
     assert rates.of("any").rate == pytest.approx(6 / 34)
-    expected = wilson(6 / 34, 34 * 99 / 66)
-    assert (rates.of("any").low, rates.of("any").high) == pytest.approx(expected)
+    low, high = wilson(6 / 34, 34 * 99 / 66)  # 0.099 to 0.294: outwards to whole clips of a hundred
+    assert (rates.of("any").low, rates.of("any").high) == (math.floor(100 * low) / 100, math.ceil(100 * high) / 100)
     unreviewed = error_rates(Annotations(), bases(clips), sample)
     assert unreviewed.of("any").rate is None and unreviewed.reviewed == 0
     changed = bases([replace(clip, layout="pip") for clip in clips])
@@ -292,7 +304,7 @@ def test_the_report_tells_everything_and_escapes_it(tmp_path: Path) -> None:
     for page in (html, text):
         assert "<script" not in page and "<b>" not in page and "<i>" not in page
         assert "partner heard in a voice" in page and "2 of the sampled clips have no review yet" in page
-        assert "gone_1" in page and "95.0 % Wilson" in page
+        assert "gone_1" in page and "95 % Wilson" in page
     assert "@page" in html and "http" not in html.replace("http-equiv", "")
     rows = [line for line in text.splitlines() if line.startswith("| `s")]
     assert rows and all(line.replace("\\|", "").count("|") == 5 for line in rows)

@@ -173,7 +173,7 @@ def render(report: AuditReport, template: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, md=markdown)
+    environment.filters.update(percent=percent, share=lambda value: f"{100 * value:g} %", md=markdown)
     shown = [rate for rate in report.rates.kinds if rate.found or rate.kind in _ALWAYS]
     return environment.get_template(template).render(report=report, rates=shown, words=WORDS, version=__version__)
 

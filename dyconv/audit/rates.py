@@ -3,12 +3,15 @@
 The rate is the stratified estimate, the mean over strata weighted by their size in the population. The interval is
 Wilson's, with the number of clips that a simple random sample would need to be as exact: the reviewed clips divided by the
 design effect of the strata (at least 1: strata are never taken to help), corrected for a finite population. With one
-stratum and a large population it is the plain Wilson interval. See E. L. Korn and B. I. Graubard, Confidence intervals for
-proportions with small expected number of positive counts estimated from survey data, Survey Methodology 24 (1998).
+stratum and a large population it is the plain Wilson interval. As a dataset has a whole number of wrong clips, its ends are
+moved outwards to whole clips, but not beyond what the reviewed clips prove; both matters only where the dataset is small. See E. L. Korn and B. I. Graubard, Confidence
+intervals for proportions with small expected number of positive counts estimated from survey data, Survey Methodology 24
+(1998).
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +23,7 @@ from dyconv.audit.sampling import LEVEL, Sample, effective_size, wilson
 
 ANY, REJECTED, SWAPPED, TAKEN_DOWN = "any", "rejected", "swapped", "taken_down"
 KINDS = (ANY, REJECTED, SWAPPED, *(str(fault) for fault in Fault), TAKEN_DOWN)
+_TINY = 1e-9  # rounding errors are no clip
 
 
 @dataclass(frozen=True)
@@ -153,8 +157,14 @@ def _rate(kind: str, sizes: Sequence[int], groups: Sequence[Sequence[frozenset[s
     if not reviewed:
         return Rate(kind, 0, 0, None, 0.0, 1.0)
     rate, size = stratified(counted)
-    low, high = wilson(rate, size, level)
+    low, high = whole_clips(*wilson(rate, size, level), sum(sizes), found, reviewed)
     return Rate(kind, found, reviewed, rate, low, high)
+
+
+def whole_clips(low: float, high: float, clips: int, found: int = 0, reviewed: int = 0) -> tuple[float, float]:
+    """An interval of a rate, moved outwards to rates that so many clips can have, and within what the reviewed ones prove."""
+    first, last = math.floor(low * clips + _TINY), math.ceil(high * clips - _TINY)
+    return max(first, found) / clips, min(last, clips - (reviewed - found)) / clips
 
 
 def stratified(counted: Sequence[tuple[int, int, int]]) -> tuple[float, float]:
