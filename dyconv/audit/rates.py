@@ -4,9 +4,9 @@ The rate is the stratified estimate, the mean over strata weighted by their size
 Wilson's, with the number of clips that a simple random sample would need to be as exact: the reviewed clips divided by the
 design effect of the strata (at least 1: strata are never taken to help), corrected for a finite population. With one
 stratum and a large population it is the plain Wilson interval. As a dataset has a whole number of wrong clips, its ends are
-moved outwards to whole clips, but not beyond what the reviewed clips prove; both matters only where the dataset is small. See E. L. Korn and B. I. Graubard, Confidence
-intervals for proportions with small expected number of positive counts estimated from survey data, Survey Methodology 24
-(1998).
+moved outwards to whole clips, but not beyond what the reviewed clips prove; both matters only where the dataset is small.
+See E. L. Korn and B. I. Graubard, Confidence intervals for proportions with small expected number of positive counts
+estimated from survey data, Survey Methodology 24 (1998).
 """
 
 from __future__ import annotations
