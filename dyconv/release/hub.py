@@ -13,7 +13,7 @@ from typing import Any
 from dyconv.errors import AuthRequired, StoreError, UsageError
 from dyconv.release.checksums import files_of
 from dyconv.release.model import is_version, version_key
-from dyconv.release.target import Target
+from dyconv.release.target import Target, transport_errors
 from dyconv.store import Store
 
 _TO = re.compile(r"hf://datasets/(?P<repo>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+)/?")
@@ -42,13 +42,13 @@ class HubTarget(Target):
         return Store(self.where(version))
 
     def versions(self) -> list[str]:
-        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+        from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
             refs = self._api.list_repo_refs(self.repo, repo_type="dataset")
         except RepositoryNotFoundError:
             return []
-        except (HfHubHTTPError, OSError) as error:
+        except transport_errors() as error:
             raise self._failed(error) from error
         names = [tag.name.removeprefix("v") for tag in refs.tags if tag.name.startswith("v")]
         return sorted((name for name in names if is_version(name)), key=version_key)
@@ -59,7 +59,6 @@ class HubTarget(Target):
         What was uploaded before a broken-off try is not sent again: the Hub keeps large files by their hash.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-        from huggingface_hub.errors import HfHubHTTPError
 
         files = files_of(staging)
         try:
@@ -74,11 +73,12 @@ class HubTarget(Target):
                 self.repo, operations, commit_message=f"Version {version}", repo_type="dataset", num_threads=2
             )
             api.create_tag(self.repo, tag=f"v{version}", revision=made.oid, repo_type="dataset")
-        except (HfHubHTTPError, OSError) as error:
+        except transport_errors(ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: Exception) -> StoreError | AuthRequired:
+    def _failed(self, error: BaseException) -> StoreError | AuthRequired:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             return AuthRequired(f"{self.to}: the Hub refuses: {error}", hint="log in with `hf auth login`, or set HF_TOKEN")
-        return StoreError(f"{self.to}: {error}", hint="the same command goes on from there; what is up is not sent again")
+        cause = f" ({error.__cause__})" if error.__cause__ else ""  # an upload's own error is wrapped by its thread's
+        return StoreError(f"{self.to}: {error}{cause}", hint="the same command goes on from there; what is up is not sent again")

@@ -18,7 +18,7 @@ from dyconv.release.checksums import stored_checksums, write_checksums
 from dyconv.release.model import CHECKSUMS, RELEASE, TABLES, ReleaseError
 from dyconv.release.packed import members_of
 from dyconv.release.tables import CLIP_COLUMNS, record_hash
-from dyconv.release.target import open_target
+from dyconv.release.target import open_target, transport_errors
 from dyconv.shards.index import FOLDER, INDEX, RECORD, TABLE, Index, Shard, Table, is_shard_name, read_index
 from dyconv.shards.sample import parse_record
 from dyconv.shards.table import TableWriter, read_table
@@ -67,7 +67,7 @@ def find_release(ref: str) -> Store:
         try:
             if store.exists(RELEASE):
                 return store
-        except (OSError, ValueError, ImportError) as error:
+        except transport_errors(ValueError, ImportError) as error:
             raise UsageError(f"{ref} cannot be read: {error}") from error
     there = [] if "@" in ref else open_target(ref).versions()
     if not there:
@@ -207,7 +207,7 @@ def _go_on(store: Store, path: str, part: Path) -> int:
                 count += len(data)
     except FileNotFoundError as error:
         raise ReleaseError(f"{path} is not in {store}", hint=f"run `dyconv check {store}`") from error
-    except OSError as error:
+    except transport_errors() as error:
         raise StoreError(f"{store}/{path}: {error}", hint="the same command goes on from there") from error
     return count
 

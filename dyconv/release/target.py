@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -144,7 +145,7 @@ class RemoteTarget(Target):
             for name in set(done) - set(wanted):
                 store.remove(name)
             store.remove(_UPLOADING)
-        except OSError as error:
+        except transport_errors() as error:
             raise StoreError(f"{store}: the upload broke off: {error}", hint="the same command goes on from there") from error
 
     def _done(self, store: Store) -> dict[str, str]:
@@ -154,6 +155,13 @@ class RemoteTarget(Target):
             return {str(name): str(sha256) for name, sha256 in json.loads(store.read_bytes(_UPLOADING)).items()}
         except (ValueError, AttributeError):
             return {}
+
+
+def transport_errors(*more: type[Exception]) -> tuple[type[BaseException], ...]:
+    """What may be raised while files are read from or written to somewhere else, of the clients that are loaded; and more."""
+    clients = (("httpx2", "HTTPError"), ("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))
+    loaded = [(sys.modules.get(module), name) for module, name in clients]
+    return (OSError, *more, *(getattr(module, name) for module, name in loaded if module is not None))
 
 
 def open_target(to: str) -> Target:
