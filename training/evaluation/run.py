@@ -110,7 +110,7 @@ def finish(job: Job, told: Report) -> int:
     report.write(told, job.out)
     telling = Telling()
     for problem in told.problems[:10]:
-        telling.line(f"{problem.case} ({problem.system}): {problem.message}")
+        telling.line(f"{problem.system}: {problem.message}")
     if told.problems:
         telling.line(f"{len(told.problems)} problems in all: see {job.out / 'report.md'}")
     telling.line(f"report: {job.out / 'report.html'}")

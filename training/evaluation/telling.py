@@ -25,4 +25,4 @@ class Telling:
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
