@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dyconv.audit.application import KEPT_OVERLAY, Application
+from dyconv.audit.application import KEPT_OVERLAY, Application, keep_overlay, pack_audited
 from dyconv.audit.decisions import Decision, decide
 from dyconv.audit.overlay import Annotations, Overlay
 from dyconv.cli import build as command_line
@@ -169,3 +169,15 @@ def test_an_application_without_files_leaves_out_what_it_cannot_exchange(root: P
     found = {clip.id: clip for clip in application.clips(kept_clips(Store(root)))}
     assert Key.SPEECH not in found[SECOND].assets and Key.SPEECH in found[FIRST].assets
     assert application.applied.swapped == [SECOND] and application.applied.gone == []
+
+
+def test_what_only_one_person_has_goes_with_them(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe may pack the face of p0 alone; when names are exchanged it is p1's, and stays in the shard."""
+    store = Store(root)
+    talk = clips(root)[SECOND]
+    face = replace(talk, assets={**talk.assets, Key.P0_FACE: talk.assets[Key.VIDEO]})
+    annotations = Annotations.gathered([decide(face, "ann", "swap")])
+    keep_overlay(store, annotations)
+    pack_audited(store, replace(RECIPE, pack=(Key.MIX, Key.P0_FACE)), [face])
+    (sample,) = open_shards(root)
+    assert Key.P1_FACE in sample and Key.P0_FACE not in sample

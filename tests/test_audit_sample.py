@@ -314,6 +314,15 @@ def test_the_report_tells_everything_and_escapes_it(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
 
 
+def test_a_sample_of_another_dataset_is_told(tmp_path: Path) -> None:
+    sample = draw(population(40), size=10)
+    report = gather(population(50), Annotations(), sample)
+    assert (report.clips, report.rates.population) == (50, 40)
+    write_report(report, tmp_path)
+    for name in (HTML, MARKDOWN):
+        assert "drawn when the dataset had 40 clips" in (tmp_path / name).read_text()
+
+
 def test_a_report_without_anything(tmp_path: Path) -> None:
     report = gather(population(3), Annotations(), name="empty")
     write_report(report, tmp_path)

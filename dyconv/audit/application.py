@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from dyconv.audit.applying import other_key
 from dyconv.audit.checks import strict_json
 from dyconv.audit.decisions import Decision, Standing, Verdict, applied, base_of
 from dyconv.audit.overlay import Annotations
@@ -175,4 +176,7 @@ def pack_audited(store: Store, recipe: Recipe, clips: Iterable[Clip]) -> tuple[P
     if annotations is None:
         return pack(store, recipe, clips), None
     application = Application(annotations, store)
-    return pack(store, recipe, application.clips(clips), overlay=annotations.version), application.applied
+    keys = tuple(dict.fromkeys([*recipe.pack, *map(other_key, recipe.pack)]))  # a swap may bring what only p0 had to p1
+    swapped = any(verdict.swapped for verdict in annotations.verdicts().values())
+    packed = replace(recipe, pack=keys) if swapped else recipe
+    return pack(store, packed, application.clips(clips), overlay=annotations.version), application.applied

@@ -75,7 +75,7 @@ def _people_swapped(clip: Clip) -> Clip:
         people=tuple(sorted((replace(p, id=_other(p.id) or p.id) for p in clip.people), key=lambda p: p.id)),
         turns=exchanged(clip.turns),
         measures=_renamed(clip.measures, lambda parts: True),
-        assets={_other_key(key): ref for key, ref in clip.assets.items() if key not in _BOTH_INSIDE},
+        assets={other_key(key): ref for key, ref in clip.assets.items() if key not in _BOTH_INSIDE},
     )
 
 
@@ -86,11 +86,12 @@ def _voices_swapped(clip: Clip) -> Clip:
         clip,
         turns=exchanged(turns),
         measures=_renamed(kept, lambda parts: parts[-1] in _VOICE_MEASURES),
-        assets={_other_key(key) if key in _VOICES else key: ref for key, ref in clip.assets.items() if key not in _BOTH_INSIDE},
+        assets={other_key(key) if key in _VOICES else key: ref for key, ref in clip.assets.items() if key not in _BOTH_INSIDE},
     )
 
 
-def _other_key(key: Key) -> Key:
+def other_key(key: Key) -> Key:
+    """The same asset of the other person; an asset of nobody is itself."""
     person, _, what = str(key).partition(".")
     return Key(f"{_OTHER[person]}.{what}") if person in _OTHER else key
 

@@ -61,6 +61,7 @@ class AuditReport:
         standings: clips by where they stand; those nobody looked at are open.
         left: sampled clips to review; `left_second` of them a second time.
         gone: clips with decisions that are not in the dataset.
+        clips: of the dataset now; a sample may have been drawn of more or fewer.
     """
 
     name: str
@@ -78,6 +79,7 @@ class AuditReport:
     left_out: tuple[Listed, ...]
     stale: tuple[str, ...]
     gone: tuple[str, ...]
+    clips: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with the same names; of the sample only how it was drawn."""
@@ -85,7 +87,10 @@ class AuditReport:
             name: value for name, value in self.sample.to_json().items() if name not in ("clips", "strata")
         }
         return {
-            **{name: getattr(self, name) for name in ("name", "overlay", "decisions", "undone", "standings", "corrected")},
+            **{
+                name: getattr(self, name)
+                for name in ("name", "overlay", "clips", "decisions", "undone", "standings", "corrected")
+            },
             "reviewers": dict(self.reviewers),
             "rates": self.rates.to_json(),
             "agreement": self.agreement.to_json(),
@@ -136,6 +141,7 @@ def gather(
         left_out=tuple(_listed(known[clip], verdict) for clip, verdict in verdicts.items() if verdict.left_out),
         stale=tuple(clip for clip, verdict in verdicts.items() if verdict.stale),
         gone=tuple(sorted(set(annotations.by_clip) - set(known))),
+        clips=len(known),
     )
 
 
