@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "replay": "dyconv.cli.replay:replay",
     "pack": "dyconv.cli.pack:pack",
     "check": "dyconv.cli.check:check",
+    "audit": "dyconv.cli.audit:audit",
     "release": "dyconv.cli.release:release",
     "pull": "dyconv.cli.pull:pull",
     "rebuild": "dyconv.cli.rebuild:rebuild",

@@ -1,0 +1,64 @@
+// The videos of a clip, with boxes and names of faces drawn over them.
+import { mediaPath } from "./api.js";
+import { by, colourOf, el } from "./dom.js";
+
+const FPS = 25;
+
+export class Pictures {
+  constructor() {
+    this.shown = [];
+  }
+
+  load(id, drawn, sizes) {
+    this.shown = drawn.pictures.map((picture) => {
+      const [width, height] = picture.size;
+      const video = el("video", { playsinline: true, preload: "auto", width, height });
+      video.muted = true;
+      video.src = mediaPath(id, sizes[picture.key] || "full", picture.key);
+      const canvas = el("canvas", { width, height });
+      const faces = picture.faces.map((face) => ({ ...face, at: new Map(face.frames.map((frame, index) => [frame, index])) }));
+      return { video, canvas, faces, width, height, node: el("div", { class: "picture", style: { aspectRatio: `${width} / ${height}` } }, video, canvas) };
+    });
+    const empty = el("div", { class: "empty" }, "No picture is stored for this clip.");
+    by("pictures").replaceChildren(...(this.shown.length ? this.shown.map((picture) => picture.node) : [empty]));
+    by("pictures").classList.toggle("two", this.shown.length > 1);
+    this.frames = drawn.frames;
+    return this.shown.map((picture) => picture.video);
+  }
+
+  // speaking: persons of the record who have a turn now; named: from a person of the record to the name shown
+  draw(time, speaking, named) {
+    const frame = Math.min(Math.floor(time * FPS + 1e-6), this.frames - 1);
+    for (const picture of this.shown) {
+      const pen = picture.canvas.getContext("2d");
+      const ratio = window.devicePixelRatio || 1;
+      const wide = Math.max(1, Math.round(picture.canvas.clientWidth * ratio));
+      const high = Math.max(1, Math.round(picture.canvas.clientHeight * ratio));
+      if (picture.canvas.width !== wide || picture.canvas.height !== high) [picture.canvas.width, picture.canvas.height] = [wide, high];
+      pen.setTransform(1, 0, 0, 1, 0, 0);
+      pen.clearRect(0, 0, wide, high);
+      pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+      const scale = wide / ratio / picture.width;
+      for (const face of picture.faces) this.face(pen, face, frame, scale, wide / ratio, speaking, named);
+    }
+  }
+
+  face(pen, face, frame, scale, wide, speaking, named) {
+    const index = face.at.get(frame);
+    if (index === undefined) return;
+    const [left, top, right, bottom] = face.boxes[index].map((value) => value * scale);
+    const name = face.person ? named(face.person) : face.name;
+    const speaks = face.person !== null && speaking.has(face.person);
+    pen.strokeStyle = pen.fillStyle = face.person ? colourOf(name) : "#8a7a00";
+    pen.lineWidth = speaks ? 4 : 1.5;
+    pen.strokeRect(left, top, right - left, bottom - top);
+    pen.font = "600 13px system-ui, sans-serif";
+    const label = speaks ? `${name} speaks` : name;
+    const width = pen.measureText(label).width + 10;
+    const x = Math.max(0, Math.min(left - 1, wide - width));
+    const y = Math.max(top - 19, 0);
+    pen.fillRect(x, y, width, 18);
+    pen.fillStyle = "#fff";
+    pen.fillText(label, x + 5, y + 13);
+  }
+}
