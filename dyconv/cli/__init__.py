@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "rebuild": "dyconv.cli.rebuild:rebuild",
     "takedown": "dyconv.cli.takedown:takedown",
     "score": "dyconv.cli.score:score",
+    "import": "dyconv.cli.import_:import_set",
     "manifest": "dyconv.cli.manifest:manifest",
     "models": "dyconv.cli.models:models",
     "doctor": "dyconv.cli.doctor:doctor",

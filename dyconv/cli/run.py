@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-RecipeArg = Annotated[str, typer.Argument(help="recipe (demo, dyconv, research, heads, cuts) or the path of a .py file")]
+RecipeArg = Annotated[str, typer.Argument(help="recipe (demo, dyconv, research, apart, heads, cuts) or the path of a .py file")]
 Manifest = Annotated[Path, typer.Option(help="CSV or JSONL of sources, see manifests/README.md")]
 Out = Annotated[str, typer.Option(help="output folder or URI; made if missing, resumed if not")]
 Backend = Annotated[str, typer.Option(help="ray (starts a local one where there is no cluster) or local")]
