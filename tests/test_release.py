@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from dyconv.audit.decisions import base_of, decide
+from dyconv.audit.overlay import Annotations
+from dyconv.audit.rates import error_rates
 from dyconv.errors import DyconvError, StoreError, UsageError
 from dyconv.release.build import Made, Options, make_release
 from dyconv.release.check import check_release
@@ -95,7 +100,7 @@ def test_the_card_tells_what_is_in_it_and_escapes_titles(plain: Path) -> None:
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     build = make_build(tmp_path / "build", tmp_path / "scratch", several(4))
     first = make_release(build, str(tmp_path / "a" / "set"), "1.0.0", Options(voices=False, ratios=HALVES))
-    again = make_release(build, str(tmp_path / "b" / "set"), "1.0.0", Options(voices=False, ratios=HALVES))
+    again = make_release(build, str(tmp_path / "b" / "set"), "1.0.0", Options(voices=False, ratios=HALVES, workers=2))
     files = {path.relative_to(first.where): path.read_bytes() for path in Path(first.where).rglob("*") if path.is_file()}
     assert files == {
         path.relative_to(again.where): path.read_bytes() for path in Path(again.where).rglob("*") if path.is_file()
@@ -405,3 +410,82 @@ def test_a_release_goes_to_an_object_store_and_a_broken_upload_goes_on(tmp_path:
         make_release(build, "memory://set", "1.0.0", options)
     assert make_release(build, "memory://set", "1.0.1", options).about["before"] == "1.0.0"
     memory.rm("/set", recursive=True)
+
+
+# audits
+
+
+def test_decisions_of_an_audit_are_applied_and_told(tmp_path: Path) -> None:
+    build = make_build(tmp_path / "build", tmp_path / "scratch", several(5, voice="ann"))
+    clips = {clip.source.id: clip for clip in Packed(build).clips()}
+    turns = [{"person": "p1", "start_s": 0.4, "end_s": 1.2}]
+    annotations = Annotations.gathered(
+        [
+            decide(clips["talk0"], "ann", "reject", {"reason": "identity"}),
+            decide(clips["talk1"], "ann", "swap", {"what": "people"}),
+            decide(clips["talk2"], "bob", "turns", {"turns": turns}),
+            decide(replace(clips["talk3"], layout="other"), "bob", "reject", {"reason": "cut"}),
+            decide(clips["talk4"], "bob", "takedown", {"why": "asked for it"}),
+        ]
+    )
+    rates = error_rates(annotations, {clip.id: base_of(clip) for clip in clips.values()}, None).to_json()
+    options = Options(voices=False, ratios=HALVES, annotations=annotations, rates=rates)
+    made = make_release(build, str(tmp_path / "out"), "1.0.0", options)
+    assert check_release(Store(made.where)).ok, check_release(Store(made.where)).problems
+    samples = {sample.clip.source.id: sample for sample in open_shards(made.where)}
+    assert sorted(samples) == ["talk1", "talk2", "talk3"]  # what was decided on another record does not count
+    swapped, was = samples["talk1"], Packed(build)
+    assert swapped.raw("p1.face.mp4") == was.member(swapped.id, "p0.face.mp4") and "p0.face.mp4" not in swapped
+    assert swapped.raw("p1.motion.npz") == was.member(swapped.id, "p0.motion.npz") and "p0.motion.npz" not in swapped
+    assert [turn["end_s"] for turn in rows(made.where, "turns") if turn["clip"] == samples["talk2"].id] == [1.2]
+    card = (Path(made.where) / "README.md").read_text()
+    assert "5 decisions of reviewers on 5 clips" in card and "1 stale" in card and "not drawn by chance" in card
+    assert (Path(made.where) / "audit" / "decisions.jsonl").read_bytes() == annotations.lines()
+    again = make_release(Store(made.where), str(tmp_path / "copy"), "1.0.0", Options(voices=False, ratios=HALVES))
+    assert [row["id"] for row in rows(again.where, "clips")] == [row["id"] for row in rows(made.where, "clips")]
+
+
+def test_a_build_packed_with_other_decisions_is_not_decided_twice(tmp_path: Path) -> None:
+    build = make_build(tmp_path / "build", tmp_path / "scratch", several(3))
+    index = json.loads((tmp_path / "build" / "shards" / "index.json").read_text())
+    (tmp_path / "build" / "shards" / "index.json").write_text(json.dumps({**index, "overlay": "0" * 64}))
+    clip = next(Packed(build).clips())
+    annotations = Annotations.gathered([decide(clip, "ann", "accept")])
+    with pytest.raises(UsageError, match="dyconv pack OUT --overlay"):
+        make_release(build, str(tmp_path / "out"), "1.0.0", Options(voices=False, ratios=HALVES, annotations=annotations))
+
+
+def test_staging_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    left = tmp_path / "out" / f".staging-{socket.gethostname()}-{dead.pid}-1.0.0-abc"
+    mine = tmp_path / "out" / f".staging-{socket.gethostname()}-{os.getpid()}-1.0.0-abc"
+    for folder in (left, mine):
+        (folder / "shards").mkdir(parents=True)
+    released(tmp_path, several(2))
+    assert not left.exists() and mine.exists() and (tmp_path / "out" / "1.0.0" / "release.json").is_file()
+
+
+def test_the_command_line_releases(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from dyconv.cli import build as app
+
+    make_build(tmp_path / "build", tmp_path / "scratch", several(3))
+    (tmp_path / "splits.csv").write_text("source,split\ntalk0,train\ntalk1,dev\ntalk2,dev\n")
+    words = ["release", str(tmp_path / "build"), "--version", "2.0.0", "--to", str(tmp_path / "out"), "--no-voices"]
+    done = CliRunner().invoke(app(), [*words, "--splits", str(tmp_path / "splits.csv"), "--date", "2026-11-21"])
+    assert done.exit_code == 0, done.output
+    assert "train 1" in done.stdout and "dev 2" in done.stdout
+    assert {row["split"] for row in rows(tmp_path / "out" / "2.0.0", "clips")} == {"train", "dev"}
+    for bad in (
+        ["--date", "yesterday"],
+        ["--kind", "half"],
+        ["--ratios", "all"],
+        ["--splits", str(tmp_path / "none.csv")],
+        ["--rates", str(tmp_path / "splits.csv")],
+        ["--overlay", str(tmp_path / "none.sqlite")],
+        ["--identity", "appearance"],
+    ):
+        found = CliRunner().invoke(app(), [*words[:3], "2.0.1", *words[4:], *bad])
+        assert isinstance(found.exception, UsageError), (bad, found.exception)

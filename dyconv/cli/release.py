@@ -24,6 +24,7 @@ def release(
     identity: Annotated[str | None, typer.Option(help="face recogniser that holds across sources, by name")] = None,
     voice_limit: Annotated[float, typer.Option(help="cosine from which on two voices are one person")] = 0.88,
     no_voices: Annotated[bool, typer.Option("--no-voices", help="do not compare voices; the card says so")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="processes that look at clips for the leak test")] = 1,
     date: Annotated[str | None, typer.Option(help="for card and changelog; nothing else tells the time")] = None,
 ) -> None:
     """Publish a build: splits that share nobody, shards, tables, data card, Croissant, checksums, changelog.
@@ -31,6 +32,8 @@ def release(
     The leak test must pass, or nothing is published.
     """
     from dataclasses import replace
+
+    from rich.console import Console
 
     from dyconv.release.build import Options, make_release
     from dyconv.release.inputs import check_date, read_kind, read_rates, read_splits
@@ -47,6 +50,7 @@ def release(
         limits=replace(Limits(), voice=voice_limit),
         voices=not no_voices,
         identity=identity,
+        workers=workers,
         date=check_date(date),
         rates=read_rates(rates) if rates else None,
     )
@@ -54,7 +58,8 @@ def release(
         from dyconv.audit.overlay import read_overlay
 
         options = replace(options, annotations=read_overlay(overlay))
-    made = make_release(Store(out), to, version, options)
+    console = Console(stderr=True)
+    made = make_release(Store(out), to, version, options, console=console if console.is_terminal else None)
     totals = made.about["totals"]
     shares = ", ".join(f"{split} {one['clips']}" for split, one in made.about["splits"]["made"].items())
     typer.echo(

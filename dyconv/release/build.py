@@ -16,13 +16,15 @@ from dyconv.release.entries import Selection, public_source, select
 from dyconv.release.leaks import Limits, Link, check_leaks, find_links, joined, reasons, same_people
 from dyconv.release.model import TABLES, Entry, Kind, check_version
 from dyconv.release.packed import Packed
-from dyconv.release.prints import VOICE_MODEL, Print, Printer
+from dyconv.release.prints import VOICE_MODEL, Print, Settings, prints_of
 from dyconv.release.splits import DEFAULT_RATIOS, Plan, given_plan, plan_splits
 from dyconv.release.target import open_target
 from dyconv.shards.table import read_table
 from dyconv.store import Store
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dyconv.audit.overlay import Annotations
 
 
@@ -38,6 +40,7 @@ class Options:
         limits: from where on two things count as the same.
         voices: compare voices; needs the weights of the diarizer's voice encoder.
         identity: a face recogniser that holds across sources, by name; None: faces are not compared.
+        workers: processes that look at clips for the leak test.
         date: written into card and changelog; nothing in a release tells the time otherwise.
         annotations: the audit's decisions, to be applied.
         audit: files to put under `audit/`, by path there (error rates, an audit report).
@@ -52,6 +55,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     voices: bool = True
     identity: str | None = None
+    workers: int = 1
     date: str | None = None
     annotations: Annotations | None = None
     audit: Mapping[str, bytes] = field(default_factory=dict)
@@ -67,7 +71,9 @@ class Made:
     about: Mapping[str, Any]
 
 
-def make_release(build: Store, to: str, version: str, options: Options | None = None) -> Made:
+def make_release(
+    build: Store, to: str, version: str, options: Options | None = None, *, console: Console | None = None
+) -> Made:
     """Publish a build's packed clips as `TO/VERSION`.
 
     Everything is written into a staging folder, tested, and put in place at once (on an object store `release.json`, by
@@ -76,6 +82,7 @@ def make_release(build: Store, to: str, version: str, options: Options | None = 
     Args:
         build: a build or another release; only its `shards/` are needed.
         to: folder, fsspec URI, or `hf://datasets/<owner>/<name>`.
+        console: where to tell how far it is.
 
     Raises:
         UsageError: the version exists, a licence is not known, or the splits asked for cannot be.
@@ -89,8 +96,7 @@ def make_release(build: Store, to: str, version: str, options: Options | None = 
     before = Before.of(target, version)
     selection = select(packed, options.annotations, before.tombstones, options.kind)
     clips = selection.clips
-    printer = Printer(voices=options.voices, identity=options.identity)
-    prints = [printer.print(clip, packed) for clip in clips]
+    prints = prints_of(clips, packed, Settings(options.voices, options.identity, options.workers), console)
     links = find_links(clips, prints, options.limits)
     plan = _plan(clips, links, options, before)
     check_leaks(links, plan.split)

@@ -150,14 +150,14 @@ def _assets(clip: str, fields: Mapping[str, int], rows: Mapping[str, Mapping[str
 
 def _leaks(store: Store, about: Mapping[str, Any], tables: Mapping[str, list[dict[str, Any]]], report: Report) -> None:
     """The leak test once more, on what the shards hold."""
-    from dyconv.release.prints import Printer
+    from dyconv.release.prints import Settings, prints_of
 
     told = about["leaks"]
     try:
         packed = Packed(store)
         clips = list(packed.clips())
-        printer = Printer(voices=bool(told["voice_model"]) and about["kind"] == Kind.FULL, identity=told["face_model"])
-        links = find_links(clips, [printer.print(clip, packed) for clip in clips], Limits(**told["limits"]))
+        settings = Settings(bool(told["voice_model"]) and about["kind"] == Kind.FULL, told["face_model"])
+        links = find_links(clips, prints_of(clips, packed, settings), Limits(**told["limits"]))
         check_leaks(links, {row["source"]: row["split"] for row in tables["splits"]})
     except ReleaseError as error:
         report.add(f"{TABLES}/splits.parquet", error.message)

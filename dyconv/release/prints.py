@@ -9,16 +9,22 @@ flipped picture. Voices: the vector of the GE2E encoder (`dyconv.models.ge2e_net
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from dyconv.errors import ModelMissing
 from dyconv.records import PERSONS, Clip, Key, Person
 from dyconv.release.model import person_key
+from dyconv.release.packed import Packed
+from dyconv.store import Store
 from dyconv.time import FPS, SAMPLE_RATE, sample_at
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BITS = 256
 _SIDE, _KEPT = 64, 16
@@ -114,6 +120,7 @@ class Printer:
         people = tuple(
             PersonPrint(person.id, person_key(clip, person), self._voice(clip, person, reader), faces.get(person.id))
             for person in clip.people
+            if person.seen or person.heard
         )
         empty = np.zeros((0, BITS // 8), np.uint8)
         return Print(
@@ -240,15 +247,54 @@ def _recogniser(name: str) -> Any:
     return model
 
 
-def prints_of(clips: Iterable[Clip], reader: Reader, printer: Printer) -> Iterator[Print]:
-    """The prints of clips, in order."""
-    for clip in clips:
-        yield printer.print(clip, reader)
+@dataclass(frozen=True)
+class Settings:
+    """How prints are made: see `Printer`. `workers` processes make them; the prints are the same with any number."""
+
+    voices: bool = True
+    identity: str | None = None
+    workers: int = 1
 
 
-def by_source(prints: Sequence[Print]) -> Mapping[str, list[Print]]:
-    """Prints by their source, in order."""
-    out: dict[str, list[Print]] = {}
-    for one in prints:
-        out.setdefault(one.source, []).append(one)
-    return out
+def prints_of(clips: Sequence[Clip], packed: Packed, settings: Settings, console: Console | None = None) -> list[Print]:
+    """The prints of clips, in order; `console` is shown how far it is.
+
+    Raises:
+        ModelMissing: where weights are not here.
+    """
+    from rich.progress import track
+
+    with _mapped(packed, settings) as mapped:
+        shown = track(mapped(clips), "comparing clips", len(clips), console=console, disable=console is None)
+        return list(shown)
+
+
+@contextmanager
+def _mapped(packed: Packed, settings: Settings) -> Iterator[Callable[[Sequence[Clip]], Iterator[Print]]]:
+    if settings.workers < 2:
+        printer = Printer(voices=settings.voices, identity=settings.identity)
+        yield lambda clips: (printer.print(clip, packed) for clip in clips)
+        return
+    if settings.voices:
+        _voice_encoder()  # says what is missing before any process starts
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    packed.shard_of()  # verifies the shards, which the processes then need not
+    with ProcessPoolExecutor(
+        settings.workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(packed.store, settings)
+    ) as pool:
+        yield lambda clips: pool.map(_print_one, clips, chunksize=4)
+
+
+_here: tuple[Packed, Printer] | None = None  # of a worker process
+
+
+def _begin(store: Store, settings: Settings) -> None:
+    global _here
+    _here = Packed(store, verified=True), Printer(voices=settings.voices, identity=settings.identity)
+
+
+def _print_one(clip: Clip) -> Print:
+    assert _here is not None
+    return _here[1].print(clip, _here[0])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dyconv.records import PERSONS, Clip, dump
+from dyconv.records import PERSONS, Clip, Person, dump
 from dyconv.release.contents import carried
 from dyconv.release.model import TABLES, Entry, Kind, person_key
 from dyconv.release.splits import Plan
@@ -144,7 +144,7 @@ def write_table(path: Path, schema: Mapping[str, tuple[str, str]], rows: list[di
 def clip_row(entry: Entry, shard: str, row: int, facts: Facts) -> dict[str, Any]:
     """A build's columns, and those of `CLIP_COLUMNS`."""
     clip = entry.clip
-    people = {person.id: person_key(clip, person) for person in clip.people}
+    people = {person.id: person_key(clip, person) for person in there(clip)}
     values = columns(clip, shard, row) | {
         "split": entry.split,
         "component": entry.component,
@@ -161,6 +161,11 @@ def clip_row(entry: Entry, shard: str, row: int, facts: Facts) -> dict[str, Any]
     return values
 
 
+def there(clip: Clip) -> list[Person]:
+    """The people who are seen or heard in a clip; a clip of one person has a second who is neither."""
+    return [person for person in clip.people if person.seen or person.heard]
+
+
 def record_hash(clip: Clip) -> str:
     """sha256 of what a released record says, its assets left aside: the same in both kinds of release."""
     return hashlib.sha256(dump(record_of(replace(clip, assets={}), ()).to_json())).hexdigest()
@@ -172,7 +177,7 @@ def people_rows(entries: Iterable[Entry], facts: Facts) -> list[dict[str, Any]]:
     for entry in entries:
         clip = entry.clip
         length = float(clip.span.duration)
-        for person in clip.people:
+        for person in there(clip):
             key = person_key(clip, person)
             blank = {"id": key, "person": facts.person.get(key, key), "source": clip.source.id, "split": entry.split}
             numbers = {"clips": 0, "seconds": 0.0, "seen_s": 0.0, "speaking_s": 0.0, "turns": 0}
@@ -189,7 +194,7 @@ def people_rows(entries: Iterable[Entry], facts: Facts) -> list[dict[str, Any]]:
 def turn_rows(entry: Entry) -> list[dict[str, Any]]:
     """A row for each turn of a clip."""
     clip = entry.clip
-    people = {person.id: person_key(clip, person) for person in clip.people}
+    people = {person.id: person_key(clip, person) for person in there(clip)}
     return [
         {
             "clip": clip.id,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import sys
 import tempfile
 from abc import ABC, abstractmethod
@@ -19,8 +21,9 @@ from dyconv.errors import StoreError, UsageError
 from dyconv.records import dump
 from dyconv.release.checksums import read_checksums
 from dyconv.release.model import CHECKSUMS, RELEASE, is_version, version_key
-from dyconv.store import Store, fsync_path
+from dyconv.store import Store, fsync_path, scratch_prefix
 
+_STAGING = ".staging-"
 _UPLOADING = "UPLOADING.json"  # on an object store: what of an unfinished upload is there, as path -> sha256
 _NOTED_EVERY = 256 << 20  # bytes between two notes of how far an upload has come; a small file counts as _SMALL more
 _SMALL = 4 << 20
@@ -187,15 +190,14 @@ def open_target(to: str) -> Target:
 
 def make_staging(target: Target, version: str) -> Path:
     """A new folder to write a release into; beside the others on a disk, so that a rename puts it in place."""
-    parent = target.staging_parent()
-    return Path(tempfile.mkdtemp(prefix=f".staging-{version}-", dir=parent))
+    return Path(tempfile.mkdtemp(prefix=f"{_STAGING}{scratch_prefix()}{version}-", dir=target.staging_parent()))
 
 
 def sweep_staging(target: Target) -> None:
-    """Remove staging folders whose process is gone."""
+    """Remove staging folders of processes of this machine that are gone."""
     parent = target.staging_parent()
-    for left in sorted(parent.glob(".staging-*")) if parent else []:
-        owner = left / ".owner"
-        pid = int(owner.read_text()) if owner.is_file() and owner.read_text().isdigit() else 0
-        if not pid or not Path(f"/proc/{pid}").exists():
+    mine = re.compile(re.escape(f"{_STAGING}{socket.gethostname()}-") + r"(\d+)-.*")
+    for left in sorted(parent.iterdir()) if parent else []:
+        found = mine.fullmatch(left.name)
+        if found and not Path(f"/proc/{found[1]}").exists():
             shutil.rmtree(left, ignore_errors=True)
