@@ -81,4 +81,6 @@ class HubTarget(Target):
         if status in (401, 403):
             return AuthRequired(f"{self.to}: the Hub refuses: {error}", hint="log in with `hf auth login`, or set HF_TOKEN")
         cause = f" ({error.__cause__})" if error.__cause__ else ""  # an upload's own error is wrapped by its thread's
-        return StoreError(f"{self.to}: {error}{cause}", hint="the same command goes on from there; what is up is not sent again")
+        return StoreError(
+            f"{self.to}: {error}{cause}", hint="the same command goes on from there; what is up is not sent again"
+        )
