@@ -308,3 +308,32 @@ def test_labels_of_another_record_are_kept_and_do_not_count() -> None:
 def test_labels_are_in_the_names_of_the_record() -> None:
     verdict = settle([at(CLIP, 1, "turns", turns=[turn("p0", 0, math.pi)]), at(CLIP, 2, "swap"), at(CLIP, 3, "accept")], BASE)
     assert labels_of(CLIP, verdict) == Labels(CLIP.id, (turn_of("p0", 0.0, 3.142),), BASE)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=250)
+@given(
+    form=st.sampled_from([(rttm, ".rttm"), (eaf, ".eaf"), (label_studio, ".json")]),
+    where=st.floats(0, 1),
+    cut=st.integers(0, 12),
+    put=st.one_of(
+        st.binary(max_size=6), st.sampled_from([b"<a>", b"null", b"-1", b"1e999", b'"', b"\xff", b"&x;", b"[]", b"{}"])
+    ),
+)
+def test_a_spoiled_file_is_read_or_told(tmp_path: Path, form: Any, where: float, cut: int, put: bytes) -> None:
+    module, suffix = form
+    labels = Labels("talk_1", (turn_of("p0", 0.04, 1.2), turn_of("p1", 1, 7.333), turn_of(None, 8, 9, True)), BASE)
+    path = tmp_path / f"talk_1{suffix}"
+    if module is label_studio:
+        path.write_text(json.dumps(annotated()))
+    else:
+        module.write(labels if module is eaf else [labels], path)
+    data = path.read_bytes()
+    place = int(where * len(data))
+    path.write_bytes(data[:place] + put + data[place + cut :])
+    try:
+        found = module.read(path)
+    except UsageError as error:
+        assert str(path) in str(error)
+    else:
+        for item in [found] if module is eaf else found:
+            assert isinstance(item, Labels)
