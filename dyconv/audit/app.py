@@ -18,7 +18,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 
 from dyconv import __version__
 from dyconv.audit import checks
-from dyconv.audit.board import Board
+from dyconv.audit.board import Board, Conflict, title_of
 from dyconv.audit.checks import DecisionError, Fault, mapping, strict_json
 from dyconv.audit.decisions import Decision, turns_data
 from dyconv.audit.evidence import evidence
@@ -26,7 +26,7 @@ from dyconv.audit.guard import TOKEN_HEADER, Access, Guard
 from dyconv.audit.library import Library
 from dyconv.audit.overlay import OverlayError
 from dyconv.audit.proxies import PICTURES, Proxies
-from dyconv.errors import DyconvError
+from dyconv.errors import DyconvError, StoreError
 from dyconv.listen.page import VENDOR
 from dyconv.records import Clip, Key
 
@@ -69,7 +69,8 @@ def create_app(library: Library, board: Board, proxies: Proxies, access: Access,
 
 def _told(request: Request, error: Exception) -> Response:
     assert isinstance(error, DyconvError)
-    status = 400 if isinstance(error, DecisionError) else 507 if isinstance(error, OverlayError) else 500
+    known = ((Conflict, 409), (DecisionError, 400), (OverlayError, 507))
+    status = next((status for kind, status in known if isinstance(error, kind)), 500)
     return JSONResponse({"error": error.message, "hint": error.hint}, status)
 
 
@@ -144,8 +145,8 @@ def _session_routes(app: FastAPI, library: Library, board: Board, access: Access
 
 def _clip_routes(app: FastAPI, library: Library, board: Board, proxies: Proxies) -> None:
     @app.get("/api/queue")
-    def queue(who: _Reviewer) -> dict[str, Any]:
-        return {"rows": board.rows(who), "seq": board.refresh()}
+    def queue(who: _Reviewer) -> Response:
+        return JSONResponse({"rows": board.rows(who), "seq": board.refresh()})  # thousands of rows: as they are
 
     @app.get("/api/changes")
     def changes(after: int, who: _Reviewer) -> dict[str, Any]:
@@ -178,8 +179,8 @@ def _decision_routes(app: FastAPI, library: Library, board: Board, proxies: Prox
     @app.post("/api/clips/{clip}/decisions")
     def decided(clip: str, who: _Reviewer, body: _Body) -> dict[str, Any]:
         _known(library, clip)
-        fields = mapping(strict_json(body, "request"), "request", ("kind", "base"), ("data",))
-        made = board.add(clip, wanted(who), fields["kind"], fields.get("data") or {}, fields["base"])
+        fields = mapping(strict_json(body, "request"), "request", ("kind", "base"), ("data", "seen"))
+        made = board.add(clip, wanted(who), fields["kind"], fields.get("data") or {}, fields["base"], fields.get("seen"))
         if made.kind == "takedown":
             proxies.forget(clip)
         return {"decision": made.id, **board.detail(clip, who)}
@@ -207,7 +208,10 @@ def _media_routes(app: FastAPI, library: Library, proxies: Proxies) -> None:
         key = next((key for key in (*PICTURES, *_SOUNDS) if str(key) == name and key in record.assets), None)
         if key is None or size not in ("small", "full"):
             raise HTTPException(404, "the clip has no such file")
-        path = proxies.small(clip, key) if size == "small" else library.path(clip, key)
+        try:
+            path = proxies.small(clip, key) if size == "small" else library.path(clip, key)
+        except OSError as error:
+            raise StoreError(f"{key} of {clip} cannot be read: {error.strerror}") from error
         if path is None:
             raise HTTPException(404, "the file is gone")
         headers = {"cache-control": "private, max-age=3600", "content-security-policy": "default-src 'none'"}
@@ -221,9 +225,10 @@ def _known(library: Library, clip: str) -> Clip:
 
 
 def _record(clip: Clip) -> dict[str, Any]:
-    """What a page needs of a record besides what is drawn. All of it is text to be shown, never markup."""
-    from dyconv.audit.board import title_of
+    """What a page needs of a record besides what is drawn. All of it is text to be shown, never markup.
 
+    What an earlier audit said of it is left out: it must not lead a second one.
+    """
     turns = [
         {**plain, "confidence": round(turn.confidence, 4), "agreement": turn.agreement}
         for plain, turn in zip(turns_data(clip.turns), clip.turns, strict=True)
@@ -238,5 +243,5 @@ def _record(clip: Clip) -> dict[str, Any]:
         "people": [person.to_json() for person in clip.people],
         "tracks": [track.to_json() for track in clip.tracks],
         "turns": turns,
-        "measures": dict(sorted(clip.measures.items())),
+        "measures": {name: value for name, value in sorted(clip.measures.items()) if not name.startswith("audit.")},
     }

@@ -10,11 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dyconv.audit.checks import DecisionError
-from dyconv.audit.decisions import Decision, Kind, Standing, Verdict, decide, in_order, settle, standing, turns_data
+from dyconv.audit.decisions import Decision, Kind, Verdict, decide, in_order, settle, standing, turns_data
 from dyconv.audit.overlay import Overlay
 from dyconv.audit.rates import errors_of, is_reviewed
 from dyconv.audit.sampling import Sample, confidence_of
 from dyconv.records import Clip, Source
+
+
+class Conflict(DecisionError):
+    """Somebody else was quicker: what the decision was made on is not what is there now."""
 
 
 class Board:
@@ -103,7 +107,7 @@ class Board:
         return {
             "base": self.bases[clip],
             "row": self.row(clip, reviewer),
-            "verdict": _plain(verdict),
+            "verdict": {**_plain(verdict), "turns_by": self._turns_by(clip, reviewer)},
             "decisions": _history(decisions, verdict),
         }
 
@@ -112,15 +116,20 @@ class Board:
         found = in_order(self._by_clip.get(clip, ()))
         return found if self.round == 1 else [d for d in found if d.round == 2 and d.reviewer == reviewer]
 
-    def add(self, clip: str, reviewer: str, kind: str, data: Mapping[str, Any], base: str) -> Decision:
+    def add(self, clip: str, reviewer: str, kind: str, data: Mapping[str, Any], base: str, seen: str | None = None) -> Decision:
         """Write a decision, at once.
 
+        Args:
+            base: `base_of` the record that was looked at.
+            seen: of a list of turns: id of the decision that the list it was made from comes from, if any.
+
         Raises:
-            DecisionError: if it is not a valid one, undoes what is not there, or was made on another record.
+            Conflict: if it was made on another record, or on turns that somebody else changed meanwhile.
+            DecisionError: if it is not a valid one, or undoes what is not there.
             OverlayError: if it cannot be written.
         """
         if base != self.bases[clip]:
-            raise DecisionError(
+            raise Conflict(
                 f"clip {clip} is not the one that was looked at", hint="the build changed meanwhile: load the page again"
             )
         self.refresh()
@@ -133,9 +142,19 @@ class Board:
             known = {d.id for d in self.seen(clip, reviewer)}
             if decision.data["decision"] not in known:
                 raise DecisionError(f"clip {clip} has no decision {decision.data['decision']} to undo")
+        if decision.kind is Kind.TURNS and self._turns_by(clip, reviewer) != seen:
+            raise Conflict(
+                "somebody else corrected these turns meanwhile", hint="their turns are shown now: look, and do yours again"
+            )
         self.overlay.add(decision)
         self.refresh()
         return decision
+
+    def _turns_by(self, clip: str, reviewer: str | None) -> str | None:
+        """Id of the decision that a clip's turns come from; None where they are the record's."""
+        base = self.bases[clip]
+        found = [d for d in standing(self.seen(clip, reviewer)) if d.kind is Kind.TURNS and d.base == base]
+        return found[-1].id if found else None
 
     def undo(self, reviewer: str) -> tuple[Decision, Decision] | None:
         """Undo the last thing that a reviewer said and that still counts: (the undo, what it undoes), or None."""
@@ -201,7 +220,6 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
         "marks": [{"what": str(m.what), "person": m.person, "at_s": m.at_s, "note": m.note} for m in verdict.marks],
         "reviewers": list(verdict.reviewers),
         "stale": len(verdict.stale),
-        "open": verdict.state is Standing.OPEN,
     }
 
 

@@ -25,6 +25,7 @@ from dyconv.report.view import UNREADABLE
 from dyconv.store import scratch_prefix, write_atomic
 from dyconv.time import FPS
 
+MOST_BYTES = 8 << 30  # of the cache, when an audit starts
 HEIGHT = 360  # of a small copy, pixels
 _CRF = 26
 _LOG = logging.getLogger(__name__)
@@ -34,6 +35,17 @@ PICTURES = (Key.VIDEO, Key.P0_FACE, Key.P1_FACE)
 def cache_folder() -> Path:
     """Where small copies lie: below DYCONV_CACHE, by default `~/.cache/dyconv`."""
     return Path(os.environ.get("DYCONV_CACHE") or Path.home() / ".cache" / "dyconv").absolute() / "audit"
+
+
+def prune(folder: Path, most: int) -> None:
+    """Delete the copies that were read longest ago, until at most `most` bytes are left."""
+    found = [(entry.stat(), entry) for entry in folder.glob("*/*") if entry.is_file()]
+    total = sum(stat.st_size for stat, _ in found)
+    for stat, entry in sorted(found, key=lambda item: max(item[0].st_atime, item[0].st_mtime)):
+        if total <= most:
+            return
+        entry.unlink(missing_ok=True)
+        total -= stat.st_size
 
 
 class Proxies:
@@ -49,7 +61,9 @@ class Proxies:
         self._drawing = threading.Lock()
 
     def start(self, order: Iterable[str]) -> None:
-        """Begin to make copies of these clips, in this order."""
+        """Make room, then begin to make copies of these clips, in this order."""
+        self.library.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        prune(self.library.cache, MOST_BYTES)
         self._waiting.extend(order)
         self._thread = threading.Thread(target=self._work, name="audit-proxies", daemon=True)
         self._thread.start()
@@ -82,7 +96,10 @@ class Proxies:
             if path.is_file():
                 return path.read_bytes()
             data = json.dumps(drawn(self.library.view(clip)), separators=(",", ":"), allow_nan=False).encode()
-            write_atomic(path, data)
+            try:
+                write_atomic(path, data)
+            except OSError as error:  # a full disk costs the next reader a second, and nobody more
+                _LOG.warning("%s: %s", path, error.strerror)
         return data
 
     def forget(self, clip: str) -> None:

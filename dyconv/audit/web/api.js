@@ -56,8 +56,12 @@ async function asked(path, options = {}) {
 }
 
 export const get = (path) => asked(path);
-export const post = (path, body) =>
-  asked(path, { method: "POST", body: JSON.stringify(body || {}), headers: { "Content-Type": "application/json" }, keepalive: true });
+
+const KEPT_ALIVE = 60000; // bytes that a browser sends on after the page was closed
+export function post(path, body) {
+  const text = JSON.stringify(body || {});
+  return asked(path, { method: "POST", body: text, headers: { "Content-Type": "application/json" }, keepalive: text.length < KEPT_ALIVE });
+}
 
 export async function open() {
   if (token) await post("/api/session").catch(() => {}); // a wrong token shows below as `writes: false`

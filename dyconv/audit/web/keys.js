@@ -36,6 +36,8 @@ export const COMMANDS = [
     ["play", [" "], "play, pause", null],
     ["back", ["ArrowLeft"], "1 s back", null],
     ["forth", ["ArrowRight"], "1 s on", null],
+    ["frameBack", ["shift+ArrowLeft"], "one frame back", null],
+    ["frameForth", ["shift+ArrowRight"], "one frame on", null],
     ["start", ["Home"], "to the start", null],
     ["soloP0", ["1"], "hear p0 alone", null],
     ["soloP1", ["2"], "hear p1 alone", null],
@@ -58,7 +60,7 @@ export const COMMANDS = [
 ];
 
 const NAMES = { " ": "space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Delete: "del", Backspace: "⌫" };
-export const shownKey = (key) => NAMES[key] || (/^[A-Z]$/.test(key) ? `⇧${key.toLowerCase()}` : key);
+export const shownKey = (key) => (key.startsWith("shift+") ? `⇧${shownKey(key.slice(6))}` : NAMES[key]) || (/^[A-Z]$/.test(key) ? `⇧${key.toLowerCase()}` : key);
 
 const byKey = new Map(COMMANDS.flatMap(([, lines]) => lines.flatMap(([name, keys]) => keys.map((key) => [key, name]))));
 
@@ -71,7 +73,9 @@ export function listen(run) {
       return;
     }
     if (document.querySelector("dialog[open]")) return;
-    const name = byKey.get(event.key) || byKey.get(event.key.length === 1 && !event.shiftKey ? event.key.toLowerCase() : event.key);
+    const letter = event.key.length === 1;
+    const key = letter ? (event.shiftKey ? event.key : event.key.toLowerCase()) : event.shiftKey ? `shift+${event.key}` : event.key; // caps lock is no shift
+    const name = byKey.get(key) || byKey.get(event.key);
     if (!name) return;
     if ((event.key === " " || event.key === "Enter") && event.target.closest("a")) return;
     event.preventDefault();

@@ -70,6 +70,11 @@ export class Panels {
       if (!people.has(rest)) people.set(rest, {});
       people.get(rest)[person] = value;
     }
+    for (const [name, values] of people) {
+      if (typeof values.p0 !== "string" || values.p0 !== values.p1) continue; // the same words for both: once
+      people.delete(name);
+      whole.push([name, values.p0]);
+    }
     const order = this.named("p0") === "p0" ? ["p0", "p1"] : ["p1", "p0"];
     const agreed = (person) => mean(turns.filter((turn) => turn.person === person), "agreement");
     const sure = (person) => mean(turns.filter((turn) => turn.person === person), "confidence");
@@ -167,7 +172,7 @@ function standing({ verdict, row }) {
 }
 
 function table(heads, rows) {
-  return el("table", {}, el("tr", {}, heads.map((head) => el("th", {}, head))), rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell)))));
+  return el("table", { class: heads.length === 2 ? "plain" : "" }, el("tr", {}, heads.map((head) => el("th", {}, head))), rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell)))));
 }
 
 function mean(turns, what) {

@@ -17,7 +17,7 @@ export class Pictures {
       video.src = mediaPath(id, sizes[picture.key] || "full", picture.key);
       const canvas = el("canvas", { width, height });
       const faces = picture.faces.map((face) => ({ ...face, at: new Map(face.frames.map((frame, index) => [frame, index])) }));
-      return { video, canvas, faces, width, height, node: el("div", { class: "picture", style: { aspectRatio: `${width} / ${height}` } }, video, canvas) };
+      return { video, canvas, faces, width, height, node: el("div", { class: "picture" }, video, canvas) };
     });
     const empty = el("div", { class: "empty" }, "No picture is stored for this clip.");
     by("pictures").replaceChildren(...(this.shown.length ? this.shown.map((picture) => picture.node) : [empty]));
@@ -38,15 +38,20 @@ export class Pictures {
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, wide, high);
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-      const scale = wide / ratio / picture.width;
-      for (const face of picture.faces) this.face(pen, face, frame, scale, wide / ratio, speaking, named);
+      const [across, down] = [wide / ratio, high / ratio];
+      const scale = Math.min(across / picture.width, down / picture.height); // as `object-fit: contain` has it
+      const left = (across - picture.width * scale) / 2;
+      const top = (down - picture.height * scale) / 2;
+      for (const face of picture.faces) this.face(pen, face, frame, { scale, left, top, across }, speaking, named);
     }
   }
 
-  face(pen, face, frame, scale, wide, speaking, named) {
+  face(pen, face, frame, fit, speaking, named) {
     const index = face.at.get(frame);
     if (index === undefined) return;
-    const [left, top, right, bottom] = face.boxes[index].map((value) => value * scale);
+    const box = face.boxes[index];
+    const [left, right] = [box[0], box[2]].map((value) => fit.left + value * fit.scale);
+    const [top, bottom] = [box[1], box[3]].map((value) => fit.top + value * fit.scale);
     const name = face.person ? named(face.person) : face.name;
     const speaks = face.person !== null && speaking.has(face.person);
     pen.strokeStyle = pen.fillStyle = face.person ? colourOf(name) : "#8a7a00";
@@ -55,7 +60,7 @@ export class Pictures {
     pen.font = "600 13px system-ui, sans-serif";
     const label = speaks ? `${name} speaks` : name;
     const width = pen.measureText(label).width + 10;
-    const x = Math.max(0, Math.min(left - 1, wide - width));
+    const x = Math.max(0, Math.min(left - 1, fit.across - width));
     const y = Math.max(top - 19, 0);
     pen.fillRect(x, y, width, 18);
     pen.fillStyle = "#fff";

@@ -2,6 +2,7 @@
 import { by, colourOf, el, seconds } from "./dom.js";
 
 const PEAK = 127;
+const OCHRE = "#a08c00";
 const DRAGGED = 12; // pixels up or down that make a press on a turn a move to another row
 const nonce = document.getElementById("nonce").content;
 const label = { mix: "mix", clean: "mix, cleaned" };
@@ -17,10 +18,9 @@ export class Waves {
   }
 
   // Resolves when turns can be drawn.
-  async load(drawn, named) {
+  async load(drawn, shots, named) {
     for (const row of this.rows) row.wave.destroy();
-    this.drawn = drawn;
-    this.factor = 1;
+    Object.assign(this, { drawn, shots, factor: 1 });
     const known = new Map(drawn.tracks.map((track) => [track.id, track]));
     const ids = ["mix", ...(known.has("clean") ? ["clean"] : []), ...(named("p0") === "p0" ? ["p0", "p1"] : ["p1", "p0"])];
     const loudest = Math.max(8, ...drawn.tracks.map((track) => track.peaks.reduce((most, value) => Math.max(most, value), 0)));
@@ -86,10 +86,9 @@ export class Waves {
     this.curves();
   }
 
-  zoom(factor) {
+  zoom(factor, middle) {
     const wide = this.rows[0].holder.clientWidth;
     this.factor = Math.min(Math.max(factor, 1), Math.max(1, (400 * this.drawn.seconds) / wide));
-    const middle = this.rows[0].wave.getCurrentTime();
     for (const row of this.rows) {
       row.wave.zoom(this.factor === 1 ? 0 : (this.factor * wide) / this.drawn.seconds);
       if (this.factor > 1) row.wave.setScroll((middle / this.drawn.seconds) * this.factor * wide - wide / 2);
@@ -100,14 +99,24 @@ export class Waves {
 
   // --- turns
 
-  turns(turns, selected, named) {
-    this.list = turns;
+  turns(turns, selected, marks, named) {
     for (const row of this.rows) {
       row.regions.clearRegions();
       if (row.id === "clean") continue;
       for (const turn of turns) if (turn.person === row.person) this.region(row, turn, turn === selected, named);
-      if (row.person === null) for (const turn of turns) if (turn.person) this.strip(row, turn, named);
+      if (row.person !== null) continue;
+      for (const turn of turns) if (turn.person) this.strip(row, turn, named);
+      for (const [start] of this.shots.slice(1)) this.pin(row, start, "#7a7f87", "", "a cut");
+      for (const mark of marks) if (mark.at_s !== null) this.pin(row, mark.at_s, "#d1242f", `⚑ ${mark.what}`, `marked: ${mark.what}`);
     }
+  }
+
+  // A place in time: a line over the mix.
+  pin(row, at, colour, words, title) {
+    const content = el("span", { style: { font: "600 10px system-ui, sans-serif", color: colour, whiteSpace: "nowrap", pointerEvents: "none", position: "relative", top: "10px" } }, words);
+    const region = this.put(row, { start: at, end: at, color: colour, drag: false, resize: false, content });
+    Object.assign(region.element.style, { pointerEvents: "none", borderLeft: `1px ${words ? "solid" : "dashed"} ${colour}` });
+    region.element.title = title;
   }
 
   region(row, turn, selected, named) {
@@ -132,7 +141,7 @@ export class Waves {
   strip(row, turn, named) {
     const name = named(turn.person);
     const region = this.put(row, { start: turn.start_s, end: turn.end_s, color: translucent(colourOf(name), 0.85), drag: false, resize: false });
-    Object.assign(region.element.style, { height: "5px", top: name === "p0" ? "0" : "calc(100% - 5px)", pointerEvents: "none" });
+    Object.assign(region.element.style, { height: "5px", top: name === "p0" ? "0" : "6px", pointerEvents: "none" });
   }
 
   put(row, options) {
@@ -206,9 +215,12 @@ export class Waves {
     const chances = this.drawn.chances[row.person];
     if (chances) this.chance(pen, chances, place, high, row.colour);
     const curves = this.drawn.curves[row.person] || [];
-    const styles = [{ color: getComputedStyle(canvas).color, width: 1.4 }, { color: "#8a7a00", width: 1.2 }];
+    const styles = [{ color: getComputedStyle(canvas).color, width: 1.4 }, { color: OCHRE, width: 1.2 }];
+    pen.fillStyle = "#7a7f87";
+    for (const [start] of this.shots.slice(1)) pen.fillRect(place(start * 25), 0, 1, high);
     curves.forEach((curve, index) => line(pen, curve.values, place, wide, high, curve.unit === "degrees" ? [-60, 60] : limits(curve.values), styles[index]));
-    const told = curves.map((curve, index) => `${index ? "ochre" : "line"}: ${curve.name}${curve.unit === "degrees" ? " (-60 to 60 degrees)" : ""}`);
+    legend(pen, curves, styles);
+    const told = curves.map((curve) => `${curve.name}${curve.unit === "degrees" ? " (-60 to 60 degrees)" : ""}`);
     canvas.title = [...told, chances ? "strip at the foot: chance that this person speaks" : ""].filter(Boolean).join("; ");
   }
 
@@ -221,6 +233,18 @@ export class Waves {
     });
     pen.globalAlpha = 1;
   }
+}
+
+function legend(pen, curves, styles) {
+  pen.font = "10px system-ui, sans-serif";
+  let x = 4;
+  curves.forEach((curve, index) => {
+    pen.fillStyle = styles[index].color;
+    pen.globalAlpha = 0.8;
+    pen.fillText(curve.name, x, 9);
+    x += pen.measureText(curve.name).width + 12;
+  });
+  pen.globalAlpha = 1;
 }
 
 function limits(values) {
