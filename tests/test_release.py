@@ -124,6 +124,8 @@ def test_recipe_only_has_everything_but_the_media(tmp_path: Path) -> None:
         assert set(packed.fields(clip.id)) == {"speech.npz", "p0.crop.npz", "p0.motion.npz"} and clip.turns
     hashes = {(row["key"], row["carried"]) for row in rows(made.where, "assets")}
     assert ("p0.face.mp4", False) in hashes and ("p0.motion.npz", True) in hashes
+    with pytest.raises(UsageError, match="holds no media"):
+        make_release(Store(made.where), str(tmp_path / "again"), "1.0.0", Options(voices=False, ratios=HALVES))
 
 
 # who reads it

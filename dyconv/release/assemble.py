@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dyconv.errors import StoreError
+from dyconv.errors import StoreError, UsageError
 from dyconv.records import PERSONS
 from dyconv.release.card import write_card
 from dyconv.release.changes import Before, changelog, compare
@@ -179,6 +179,8 @@ def recipe_of(packed: Packed) -> dict[str, Any]:
     for name, inside in (("run.json", None), (RELEASE, "recipe")):
         if store.exists(name):
             told = json.loads(store.read_bytes(name))
+            if inside and told["kind"] != Kind.FULL:
+                raise UsageError(f"{store} holds no media to release", hint="release the build it was made from")
             if inside:
                 return dict(told[inside])
             return {

@@ -93,6 +93,7 @@ def make_release(
     target = open_target(to)
     target.refuse_existing(check_version(version))
     packed = Packed(build)
+    recipe = recipe_of(packed)
     before = Before.of(target, version)
     selection = select(packed, options.annotations, before.tombstones, options.kind)
     clips = selection.clips
@@ -113,7 +114,7 @@ def make_release(
         name=options.name or target.name,
         version=version,
         kind=options.kind,
-        recipe=recipe_of(packed),
+        recipe=recipe,
         plan=plan,
         leaks=_compared(options, clips, prints, links),
         person=same_people(prints, links),

@@ -53,6 +53,13 @@ class HubTarget(Target):
         names = [tag.name.removeprefix("v") for tag in refs.tags if tag.name.startswith("v")]
         return sorted((name for name in names if is_version(name)), key=version_key)
 
+    def refuse_existing(self, version: str) -> None:
+        """Raises UsageError if the version is there, or a later one: the main branch holds the latest."""
+        super().refuse_existing(version)
+        there = self.versions()
+        if there and version_key(there[-1]) > version_key(version):
+            raise UsageError(f"{self.to} has version {there[-1]} already", hint="give a version after it")
+
     def publish(self, staging: Path, version: str) -> None:
         """One commit of all files, in which files of the version before that are no more are deleted, then the tag.
 

@@ -79,7 +79,7 @@ class Link:
             "kind": str(self.kind),
             "sources": list(self.sources),
             "where": list(self.where),
-            "score": round(self.score, 3),
+            "score": round(self.score, 2),
             "evidence": self.evidence,
         }
 

@@ -105,7 +105,7 @@ def plan_splits(
         raise UsageError(
             f"{len(seconds)} sources form {len(components)} components that share nobody, for {len(ratios)} splits "
             f"({', '.join(ratios)})",
-            hint="add sources, or ask for fewer splits with --ratios, such as --ratios train=1",
+            hint="add sources, ask for fewer splits (--ratios train=1), or, where many voices are alike, raise --voice-limit",
         )
     length = {name: sum(seconds[source] for source in members) for name, members in components.items()}
     total = sum(length.values()) or 1.0
