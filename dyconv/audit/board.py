@@ -42,6 +42,7 @@ class Board:
         listed = sample.clips if sample else ()
         self.places = {clip.id: number for number, clip in enumerate(listed)}
         self.second = {clip.id for clip in listed if clip.second}
+        self._fixed = {clip: self._told(record) for clip, record in clips.items()}
         self._by_clip: dict[str, list[Decision]] = {}
         self._seq = 0
         self._lock = threading.Lock()
@@ -77,18 +78,10 @@ class Board:
 
     def row(self, clip: str, reviewer: str | None) -> dict[str, Any]:
         """One line of the queue."""
-        record, decisions = self.clips[clip], self.seen(clip, reviewer)
+        decisions = self.seen(clip, reviewer)
         verdict = settle(decisions, self.bases[clip])
-        confidence = confidence_of(record)
         return {
-            "id": clip,
-            "title": title_of(record.source),
-            "source": record.source.id,
-            "layout": record.layout,
-            "seconds": round(float(record.span.duration), 2),
-            "confidence": None if confidence is None else round(confidence, 3),
-            "place": self.places.get(clip),
-            "second": clip in self.second,
+            **self._fixed[clip],
             "disagree": self._disagree(clip, decisions),
             "state": str(verdict.state),
             "reason": verdict.reason,
@@ -97,6 +90,20 @@ class Board:
             "marks": len(verdict.marks),
             "reviewers": list(verdict.reviewers),
             "stale": len(verdict.stale),
+        }
+
+    def _told(self, record: Clip) -> dict[str, Any]:
+        """What a line says of a clip whatever is decided."""
+        confidence = confidence_of(record)
+        return {
+            "id": record.id,
+            "title": title_of(record.source),
+            "source": record.source.id,
+            "layout": record.layout,
+            "seconds": round(float(record.span.duration), 2),
+            "confidence": None if confidence is None else round(confidence, 3),
+            "place": self.places.get(record.id),
+            "second": record.id in self.second,
         }
 
     def detail(self, clip: str, reviewer: str | None) -> dict[str, Any]:
