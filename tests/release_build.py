@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from dyconv.arrays import save_arrays
 from dyconv.faces import pack_points
@@ -20,6 +21,7 @@ from dyconv.media.audio import read_audio, write_audio
 from dyconv.media.video import VideoWriter
 from dyconv.recipe import Recipe
 from dyconv.records import PERSONS, Clip, Key, Person, Source, Track, Turn, child_id
+from dyconv.release.build import Made, Options, make_release
 from dyconv.shards import pack
 from dyconv.store import Store
 from dyconv.time import SAMPLE_RATE, SAMPLES_PER_FRAME, Span
@@ -27,6 +29,7 @@ from dyconv.time import SAMPLE_RATE, SAMPLES_PER_FRAME, Span
 SIZE = 64
 SPACE = "b" * 64
 PACK = (Key.MIX, Key.SPEECH, *(Key.of(person, what) for person in PERSONS for what in ("voice", "face", "crop", "motion")))
+HALVES = {"train": 0.5, "test": 0.5}
 VOICES = {"ann": 10.6, "bob": 14.75, "bob later": 22.0}  # where in the conversation somebody speaks alone, seconds
 
 
@@ -69,6 +72,17 @@ def make_build(root: str | Path, scratch: Path, talks: Sequence[Talk], *, per_sh
 def several(count: int, **more: object) -> list[Talk]:
     """Talks that share nothing."""
     return [Talk(f"talk{number}", 10 + number, **more) for number in range(count)]  # type: ignore[arg-type]
+
+
+def rows(release: str | Path, table: str) -> list[dict]:
+    return pq.read_table(f"{release}/tables/{table}.parquet").to_pylist()
+
+
+def released(tmp_path: Path, talks: Sequence[Talk], version: str = "1.0.0", **options: object) -> Made:
+    build = tmp_path / f"build{len(list(tmp_path.glob('build*')))}"
+    make_build(build, tmp_path / "scratch", talks)
+    chosen = Options(**{"voices": False, "ratios": HALVES, **options})  # type: ignore[arg-type]
+    return make_release(Store(build), str(tmp_path / "out"), version, chosen)
 
 
 def _clip(store: Store, scratch: Path, talk: Talk, number: int) -> Clip:

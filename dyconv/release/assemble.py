@@ -22,6 +22,7 @@ from dyconv.release.contents import ShardWriter, write_index, write_shards
 from dyconv.release.croissant import write_croissant
 from dyconv.release.model import CHANGELOG, FORMAT, RELEASE, TABLES, TOMBSTONES, Entry, Kind
 from dyconv.release.packed import Packed
+from dyconv.release.remains import without_names
 from dyconv.release.splits import Plan
 from dyconv.release.tables import Facts, write_tables
 from dyconv.release.target import Target, make_staging, sweep_staging
@@ -41,6 +42,7 @@ class Story:
         notes: lines on top of the changelog's entry.
         audit: files for `audit/`, by path there.
         audited: what the card says of the audit.
+        unnamed: clips that reviewers took down: the changelog counts them and does not name them.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Story:
     notes: Sequence[str] = ()
     audit: Mapping[str, bytes] = field(default_factory=dict)
     audited: Mapping[str, Any] | None = None
+    unnamed: frozenset[str] = frozenset()
 
 
 def assemble(staging: Path, packed: Packed, groups: Sequence[Sequence[Entry]], story: Story, before: Before) -> dict[str, Any]:
@@ -82,7 +85,8 @@ def assemble(staging: Path, packed: Packed, groups: Sequence[Sequence[Entry]], s
     for path, data in sorted(story.audit.items()):
         write_atomic(staging / "audit" / path, data)
     write_atomic(staging / TOMBSTONES, pretty({"tombstones": list(story.tombstones)}))
-    write_atomic(staging / CHANGELOG, changelog(story.version, story.date, before, changes, story.notes).encode())
+    text = changelog(story.version, story.date, before, changes, story.notes)
+    write_atomic(staging / CHANGELOG, without_names(text, story.unnamed).encode())
     write_card(staging, about, tables)
     write_croissant(staging, about, tables)
     write_atomic(staging / RELEASE, pretty(about))

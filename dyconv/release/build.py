@@ -123,6 +123,7 @@ def make_release(
         tombstones=before.tombstones,
         audit=_audit_files(options, selection),
         audited=_audited(options, selection),
+        unnamed=_taken_down(selection),
     )
     with staged(target, version, expected_size(packed)) as staging:
         groups = by_split(entries, list(plan.ratios), packed.index.samples_per_shard)
@@ -162,10 +163,20 @@ def _compared(options: Options, clips: Sequence[Clip], prints: Sequence[Print], 
     }
 
 
+def _taken_down(selection: Selection) -> frozenset[str]:
+    """Clips that reviewers took down: nothing that is published names them."""
+    from dyconv.audit.decisions import Standing
+
+    verdicts = selection.annotations.verdicts() if selection.annotations else {}
+    return frozenset(clip for clip, verdict in verdicts.items() if verdict.state is Standing.TAKEN_DOWN)
+
+
 def _audit_files(options: Options, selection: Selection) -> dict[str, bytes]:
     files = dict(options.audit)
     if selection.annotations is not None:
-        files["decisions.jsonl"] = selection.annotations.lines()
+        down = _taken_down(selection)
+        told = [decision for decision in selection.annotations.decisions if decision.clip not in down]
+        files["decisions.jsonl"] = replace(selection.annotations, decisions=tuple(told)).lines()
     if options.rates:
         files["error_rates.json"] = json.dumps(options.rates, indent=2, sort_keys=True).encode() + b"\n"
     return files

@@ -1,7 +1,7 @@
 """Who and what is in two sources at once: found before splitting, so that it stays together, and tested for afterwards.
 
-Every clip is compared with every clip of other sources. Matrix products do it in blocks, so that 100,000 clips stay a
-matter of minutes.
+Every clip is compared with every clip of other sources, as matrix products of blocks: 2,000 clips of 20 pictures each take
+half a minute on one core, and ten times as many a hundred times as long.
 """
 
 from __future__ import annotations
@@ -144,17 +144,17 @@ def person_links(prints: Sequence[Print], limits: Limits) -> Iterator[Link]:
         there = [(one, person) for one, person in people if getattr(person, what) is not None]
         if not there:
             continue
+        there.sort(key=lambda pair: (pair[0].source, pair[1].key))
         vectors = np.stack([getattr(person, what) for _, person in there])
         origin = _numbers([one.source for one, _ in there])
-        for first, second, score in _close(vectors, vectors, origin, origin, limit):
-            if first < second:
-                yield _person_link(there[first], there[second], score, what, limits)
+        for first, second, score in _close(vectors, vectors, origin, limit):
+            yield _person_link(there[first], there[second], score, what, limits)
 
 
 def _person_link(
     first: tuple[Print, PersonPrint], second: tuple[Print, PersonPrint], score: float, what: str, limits: Limits
 ) -> Link:
-    (a, person), (b, other) = sorted((first, second), key=lambda pair: (pair[0].source, pair[1].key))
+    (a, person), (b, other) = first, second
     evidence = f"{what}s alike, cosine {score:.2f}"
     kind = Leak.SHARED_PARTNER if _partners_differ(a, person, b, other, limits) else Leak.SAME_PERSON
     return Link(kind, (a.source, b.source), (person.key, other.key), score, evidence)
@@ -172,7 +172,7 @@ def _partners_differ(a: Print, person: PersonPrint, b: Print, other: PersonPrint
 
 def picture_links(prints: Sequence[Print], limits: Limits) -> Iterator[Link]:
     """Clips of different sources whose pictures are the same, as they are or mirrored."""
-    shown = [one for one in prints if len(one.pictures)]
+    shown = sorted((one for one in prints if len(one.pictures)), key=lambda one: (one.source, one.clip))
     if not shown:
         return
     owner = np.repeat(np.arange(len(shown)), [len(one.pictures) for one in shown])
@@ -182,7 +182,7 @@ def picture_links(prints: Sequence[Print], limits: Limits) -> Iterator[Link]:
     limit = 1.0 - 2.0 * limits.bits / BITS
     for kind, other in ((Leak.NEAR_DUPLICATE, plain), (Leak.MIRRORED, turned)):
         found: dict[tuple[int, int], tuple[set[int], set[int]]] = {}
-        for first, second, _ in _close(plain, other, origin, origin, limit):
+        for first, second, _ in _close(plain, other, origin, limit):
             pair = found.setdefault((int(owner[first]), int(owner[second])), (set(), set()))
             pair[0].add(first)
             pair[1].add(second)
@@ -191,7 +191,7 @@ def picture_links(prints: Sequence[Print], limits: Limits) -> Iterator[Link]:
             count = min(len(ours), len(theirs))
             share = count / min(len(a.pictures), len(b.pictures))
             enough = count >= min(limits.pictures, len(a.pictures), len(b.pictures)) and share >= limits.picture_share
-            if enough and a.source < b.source:
+            if enough:
                 evidence = f"{count} pictures alike{' once flipped' if kind is Leak.MIRRORED else ''}, {share:.0%} of them"
                 yield Link(kind, (a.source, b.source), (a.clip, b.clip), share, evidence)
 
@@ -206,17 +206,20 @@ def _numbers(names: Sequence[str]) -> np.ndarray:
     return np.array([order[name] for name in names])
 
 
-def _close(
-    first: np.ndarray, second: np.ndarray, ours: np.ndarray, theirs: np.ndarray, limit: float
-) -> Iterator[tuple[int, int, float]]:
-    """(row, row, product) of all pairs of rows of different origin whose product is `limit` or more, in order."""
+def _close(first: np.ndarray, second: np.ndarray, origin: np.ndarray, limit: float) -> Iterator[tuple[int, int, float]]:
+    """(row, later row, product) of all pairs of rows of different origin whose product is `limit` or more, in order.
+
+    Args:
+        first, second: float32 [n, D]; the product of row i of the one and row j of the other tells of i and j.
+        origin: [n], rising.
+    """
     for start in range(0, len(first), _BLOCK):
-        block = first[start : start + _BLOCK]
-        for after in range(0, len(second), _BLOCK):
-            product = block @ second[after : after + _BLOCK].T
-            product[ours[start : start + _BLOCK, None] == theirs[None, after : after + _BLOCK]] = -2.0
-            for row, column in np.argwhere(product >= limit):
-                yield start + int(row), after + int(column), float(product[row, column])
+        for after in range(start, len(second), _BLOCK):
+            product = first[start : start + _BLOCK] @ second[after : after + _BLOCK].T
+            rows, columns = np.nonzero(product >= limit)
+            other = origin[start + rows] < origin[after + columns]
+            for row, column in zip(rows[other].tolist(), columns[other].tolist(), strict=True):
+                yield start + row, after + column, float(product[row, column])
 
 
 def same_people(prints: Sequence[Print], links: Iterable[Link]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from dyconv.records import PERSONS
@@ -99,18 +99,22 @@ def entry_of_changelog(
 
 def remaining_text(changelog: str, gone: Gone, entry: Sequence[str]) -> str:
     """The changelog with a new entry on top, its older lists without the ids of what goes."""
-    title, _, earlier = changelog.partition("\n\n")
-    kept = [_without(line, gone) for line in earlier.split("\n")]
-    return "\n".join([title, "", *entry, "", *kept])
+    title, _, earlier = without_names(changelog, gone.clips | gone.sources).partition("\n\n")
+    return "\n".join([title, "", *entry, "", earlier])
 
 
-def _without(line: str, gone: Gone) -> str:
+def without_names(changelog: str, names: Collection[str]) -> str:
+    """A changelog whose lists tell how many of some clips and sources there were, and not which."""
+    return "\n".join(_without(line, names) for line in changelog.split("\n"))
+
+
+def _without(line: str, names: Collection[str]) -> str:
     found = _LIST.match(line)
     if found is None:
         return line
     items = found[3].split(", ")
-    left = [item for item in items if item.partition(" ")[0] not in gone.clips | gone.sources]
+    left = [item for item in items if item.partition(" ")[0] not in names]
     if len(left) == len(items):
         return line
     count = len(items) - len(left)
-    return f"- {found[1]}{found[2]}{', '.join([*left, f'{count} that were taken down later'])}."
+    return f"- {found[1]}{found[2]}{', '.join([*left, f'{count} taken down'])}."
