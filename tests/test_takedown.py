@@ -132,7 +132,7 @@ def test_decisions_on_it_go_and_so_does_a_file_that_names_it(first: Path, second
     assert not (second / "audit" / "report.html").exists() and (second / "audit" / "rates.txt").exists()
     text = (second / "CHANGELOG.md").read_text()
     assert "## 1.1.1 (2026-11-21)" in text and "audit/report.html" in text and "Asked for." in text
-    assert "2 that were taken down later" in text or "3 that were taken down later" in text
+    assert "2 taken down." in text or "3 taken down." in text
     assert text.index("1.1.1") < text.index("## 1.1.0") < text.index("## 1.0.0")
 
 
@@ -175,6 +175,31 @@ def test_later_versions_keep_it_out(build: Store, first: Path, tmp_path: Path) -
     assert {row["id"] for row in rows(made.where, "sources")} == {"bee", "other0", "other1", "other2", "other3"}
     assert read_tombstones(Path(made.where)).of(Source(ANNA, "https://example.org/x.mp4"))
     assert b"anna" not in everything(Path(made.where))
+
+
+def test_clips_that_reviewers_took_down_are_counted_and_not_named(build: Store, tmp_path: Path) -> None:
+    clips = list(Packed(build).clips())
+    anna = [clip for clip in clips if clip.source.id == ANNA]
+    options = Options(voices=False, ratios={"train": 1.0})
+    make_release(build, str(tmp_path / "out"), "1.0.0", options)
+    decisions = [decide(clip, "rita", Act.TAKEDOWN, {"why": "Anna Smith asked"}) for clip in anna]
+    notes = Annotations.gathered([*decisions, decide(clips[-1], "rita", Act.ACCEPT)])
+    where = Path(make_release(build, str(tmp_path / "out"), "1.1.0", replace(options, annotations=notes)).where)
+    assert b"anna" not in everything(where).replace(b"copy-of-anna", b"").lower()
+    assert "- 2 clips removed: 2 taken down." in (where / "CHANGELOG.md").read_text()
+    lines = (where / "audit" / "decisions.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["clip"] for line in lines] == [clips[-1].id]
+
+
+def test_a_takedown_on_an_object_store(build: Store) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    made = make_release(build, "memory://down", "1.0.0", Options(voices=False, ratios={"train": 1.0}))
+    done = take_down(made.where, Request(["other0"]))
+    assert done.where == "memory://down/1.0.1" and not check_release(Store(done.where)).problems
+    assert b"other0" not in b"".join(memory.cat_file(path) for path in memory.find("/down/1.0.1"))
+    memory.rm("/down", recursive=True)
 
 
 def test_later_builds_refuse_it(second: Path, tmp_path: Path) -> None:

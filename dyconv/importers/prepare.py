@@ -100,12 +100,14 @@ def _published(talk: Talk, files: list[Path]) -> dict[str, Any]:
 
 
 def _shape(path: Path) -> float:
-    """Width over height of a video."""
+    """Width over height of a video as it is shown."""
+    from dyconv.media.picture import display_size
     from dyconv.media.source import probe
 
     video = probe(path).video
     assert video is not None
-    return video.width / video.height
+    width, height = display_size(video)
+    return width / height
 
 
 def _joined(part: Part, target: Path) -> Path:
@@ -131,7 +133,7 @@ def _joined(part: Part, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
     try:
-        _mux(part, temporary)
+        _mux(part, temporary, float(info.video.end - info.video.start))
     except (av.FFmpegError, OSError, IndexError, ValueError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
         raise LayoutError(f"{part.video} or {part.audio or 'its sound'} is no media that can be read: {error}") from error
@@ -139,7 +141,7 @@ def _joined(part: Part, target: Path) -> Path:
     return target
 
 
-def _mux(part: Part, target: Path) -> None:
+def _mux(part: Part, target: Path, seconds: float) -> None:
     import av
     import numpy as np
     import soundfile
@@ -161,7 +163,7 @@ def _mux(part: Part, target: Path) -> None:
 
         def heard() -> Any:
             at = 0
-            for block in _blocks(part, rate, float((pictures.duration or 0) * base)):
+            for block in _blocks(part, rate, seconds):
                 frame = av.AudioFrame.from_ndarray(np.ascontiguousarray((block * 32767).astype(np.int16)[None]), "s16", "mono")
                 frame.sample_rate, frame.pts, frame.time_base = rate, at + int(begin * rate), Fraction(1, rate)
                 yield begin + Fraction(at, rate), 1, sound.encode(frame)
