@@ -330,7 +330,9 @@ def test_decisions_of_an_audit_are_applied_and_told(tmp_path: Path) -> None:
     assert [turn["end_s"] for turn in rows(made.where, "turns") if turn["clip"] == samples["talk2"].id] == [1.2]
     card = (Path(made.where) / "README.md").read_text()
     assert "5 decisions of reviewers on 5 clips" in card and "1 stale" in card and "not drawn by chance" in card
-    assert (Path(made.where) / "audit" / "decisions.jsonl").read_bytes() == annotations.lines()
+    told = (Path(made.where) / "audit" / "decisions.jsonl").read_bytes().splitlines()
+    taken_down = clips["talk4"].id.encode()  # nothing that is published names it
+    assert told == [line for line in annotations.lines().splitlines() if taken_down not in line] and len(told) == 4
     again = make_release(Store(made.where), str(tmp_path / "copy"), "1.0.0", Options(voices=False, ratios=HALVES))
     assert [row["id"] for row in rows(again.where, "clips")] == [row["id"] for row in rows(made.where, "clips")]
 

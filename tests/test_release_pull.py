@@ -169,6 +169,20 @@ def test_what_is_gone_or_different_is_named(both: tuple[Path, Path], tmp_path: P
     assert any("gone: source other" in line for line in result.told())
 
 
+def test_a_release_does_not_choose_which_files_are_run_or_read(both: tuple[Path, Path], tmp_path: Path) -> None:
+    told = json.loads((both[1] / "release.json").read_text())
+    (tmp_path / "evil.py").write_text("raise SystemExit('was run')\n")
+    for recipe in ({"name": str(tmp_path / "evil.py")}, {"name": "x", "own_file": True}):
+        folder = tmp_path / recipe["name"].replace("/", "_")
+        for name, data in files(both[1]).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        (folder / "release.json").write_text(json.dumps({**told, "recipe": {**told["recipe"], **recipe}}))
+        with pytest.raises(UsageError, match="recipe"):
+            rebuild(str(folder), tmp_path / "out", options=HERE)
+    assert "file:///passwd" in manifest_text([{"id": "one", "url": "file:///etc/passwd"}], None)
+
+
 def test_local_sources_are_looked_for_by_name(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x y.mp4").write_bytes(b"")

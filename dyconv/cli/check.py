@@ -22,11 +22,13 @@ def check(
     import json
 
     from dyconv.release.check import check_release, is_release
+    from dyconv.release.target import reachable
     from dyconv.shards import check as check_shards
     from dyconv.store import Store
 
     store = Store(out)
-    report = check_release(store, deep=deep) if is_release(store) else check_shards(store, deep=deep)
+    with reachable(out):
+        report = check_release(store, deep=deep) if is_release(store) else check_shards(store, deep=deep)
     if as_json:
         problems = [{"where": problem.where, "what": problem.what} for problem in report.problems]
         found = {"ok": report.ok, "shards": report.shards, "clips": report.clips, "bytes": report.bytes, "problems": problems}

@@ -18,6 +18,8 @@ def pull(
     What is pulled reads like a release: `open_shards(TO)` and `dyconv check TO` work on it.
     """
     from dyconv.release.pull import pull as pull_release
+    from dyconv.release.target import reachable
 
-    done = pull_release(ref, to, only or ())
+    with reachable(f"{ref} or {to}"):
+        done = pull_release(ref, to, only or ())
     typer.echo(f"{done.where}: {done.shards} shards, {done.clips} clips; {done.bytes / 1e6:.1f} MB were read")

@@ -18,7 +18,7 @@ from dyconv.release.model import TABLES, Entry, Kind, check_version
 from dyconv.release.packed import Packed
 from dyconv.release.prints import VOICE_MODEL, Print, Settings, prints_of
 from dyconv.release.splits import DEFAULT_RATIOS, Plan, given_plan, plan_splits
-from dyconv.release.target import open_target
+from dyconv.release.target import open_target, reachable
 from dyconv.shards.table import read_table
 from dyconv.store import Store
 
@@ -91,11 +91,13 @@ def make_release(
     """
     options = options or Options()
     target = open_target(to)
-    target.refuse_existing(check_version(version))
-    packed = Packed(build)
-    recipe = recipe_of(packed)
-    before = Before.of(target, version)
-    selection = select(packed, options.annotations, before.tombstones, options.kind)
+    with reachable(to):
+        target.refuse_existing(check_version(version))
+        before = Before.of(target, version)
+    with reachable(str(build)):
+        packed = Packed(build)
+        recipe = recipe_of(packed)
+        selection = select(packed, options.annotations, before.tombstones, options.kind)
     clips = selection.clips
     prints = prints_of(clips, packed, Settings(options.voices, options.identity, options.workers), console)
     links = find_links(clips, prints, options.limits)

@@ -15,10 +15,13 @@ from dyconv.ledger import Standing, State, clip_standings, read_ledger, source_s
 from dyconv.manifest import COLUMNS
 from dyconv.records import Clip, Key, Ref
 from dyconv.release.contents import ShardWriter, write_index, write_shards
+from dyconv.release.entries import public_url
 from dyconv.release.model import RELEASE, TABLES, Entry, Kind, ReleaseError
 from dyconv.release.packed import Packed
 from dyconv.release.pull import find_release
 from dyconv.release.tables import CLIP_COLUMNS
+from dyconv.release.takedown import later_takedowns
+from dyconv.release.target import reachable
 from dyconv.shards.index import FOLDER, MOTION_KEYS, TABLE
 from dyconv.shards.table import TableWriter, read_table
 from dyconv.store import Store, write_atomic
@@ -74,6 +77,8 @@ def rebuild(
 ) -> Rebuilt:
     """Run the release's recipe over its sources in `out`, and write shards of the clips that came out the same.
 
+    What a later version beside the release took down is not fetched.
+
     The shards are those of a full release, in the same splits: where all clips are the same, so are their bytes.
 
     Args:
@@ -87,9 +92,10 @@ def rebuild(
     from dyconv import recipes
     from dyconv.runner import RunOptions, run
 
-    store = find_release(ref)
-    about = json.loads(store.read_bytes(RELEASE))
-    tables = {name: read_table(store.local(f"{TABLES}/{name}.parquet")) for name in ("clips", "sources", "assets")}
+    with reachable(ref):
+        store = find_release(ref)
+        about = json.loads(store.read_bytes(RELEASE))
+        tables = {name: read_table(store.local(f"{TABLES}/{name}.parquet")) for name in ("clips", "sources", "assets")}
     name = recipe or _recipe_name(about)
     loaded = recipes.load(name)
     file = str(Path(name).absolute()) if recipes.is_file(name) else None
@@ -97,7 +103,8 @@ def rebuild(
     manifest = out / "manifest.csv"
     write_atomic(manifest, manifest_text(tables["sources"], media).encode())
     result = Rebuilt(notes=_notes(about, make_plan(loaded, file).fingerprint))
-    chosen = replace(options or RunOptions(), pack=False)
+    chosen = options or RunOptions()
+    chosen = replace(chosen, pack=False, tombstones=(*chosen.tombstones, *later_takedowns(store)))
     run(loaded, manifest, str(out), chosen, recipe_file=file, console=console)
     build = Store(out)
     made = _made(build)
@@ -108,12 +115,22 @@ def rebuild(
 
 
 def _recipe_name(about: Mapping[str, Any]) -> str:
+    """The recipe to run: one that comes with this program. A release is no reason to run a file.
+
+    Raises:
+        UsageError: if it names anything else.
+    """
+    from dyconv import recipes
+
     if about["recipe"].get("own_file"):
         raise UsageError(
             f"the release was made with a recipe file of its makers, {about['recipe']['name']}, which it does not carry",
             hint="give the file with --recipe",
         )
-    return str(about["recipe"]["name"])
+    name = str(about["recipe"]["name"])
+    if recipes.is_file(name):
+        raise UsageError(f"the release names a file as its recipe: {name[:120]}", hint="give a recipe with --recipe")
+    return name
 
 
 def _notes(about: Mapping[str, Any], fingerprint: str) -> list[str]:
@@ -142,12 +159,14 @@ def _located(url: str | None, media: Path | None) -> str | None:
     from dyconv.manifest import local_path
 
     path = local_path(url) if url else None
-    if path is None or media is None:
+    if url is None or path is None:
         return url
+    if media is None:
+        return public_url(url)  # a name alone: a release does not say which files of this machine are read
     found = sorted(one for one in media.rglob(path.name) if one.is_file())
     if len(found) > 1:
         raise UsageError(f"{path.name} is in {media} {len(found)} times: {found[0]}, {found[1]}", hint="keep one of them")
-    return found[0].absolute().as_uri() if found else url
+    return found[0].absolute().as_uri() if found else public_url(url)
 
 
 def _made(build: Store) -> dict[str, Clip]:

@@ -15,9 +15,11 @@ import socket
 import sys
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from dyconv.errors import StoreError, UsageError
+from dyconv.errors import DyconvError, StoreError, UsageError
 from dyconv.records import dump
 from dyconv.release.checksums import read_checksums
 from dyconv.release.model import CHECKSUMS, RELEASE, is_version, version_key
@@ -165,6 +167,21 @@ def transport_errors(*more: type[Exception]) -> tuple[type[BaseException], ...]:
     clients = (("httpx2", "HTTPError"), ("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))
     loaded = [(sys.modules.get(module), name) for module, name in clients]
     return (OSError, *more, *(getattr(module, name) for module, name in loaded if module is not None))
+
+
+@contextmanager
+def reachable(where: str) -> Iterator[None]:
+    """Turn what a disk or a client of an object store raises into an error for a person.
+
+    Raises:
+        StoreError: naming the place.
+    """
+    try:
+        yield
+    except DyconvError:
+        raise
+    except transport_errors() as error:
+        raise StoreError(f"{where} cannot be reached: {error}", hint="run the same command again once it can be") from error
 
 
 def open_target(to: str) -> Target:
