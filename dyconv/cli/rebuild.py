@@ -14,6 +14,9 @@ def rebuild(
     out: Annotated[Path, typer.Option(help="output folder; resumed if it is there")],
     media: Annotated[Path | None, typer.Option(help="folder with files that were local to whoever made the release")] = None,
     recipe: Annotated[str | None, typer.Option(help="recipe, where it does not come with this program")] = None,
+    tombstones: Annotated[
+        list[Path] | None, typer.Option(help="takedowns to keep to, beside those of later versions at the same place")
+    ] = None,
     backend: Annotated[str, typer.Option(help="ray or local")] = "ray",
     workers: Annotated[int | None, typer.Option(help="local: worker processes; ray: most actors in a pool")] = None,
 ) -> None:
@@ -28,7 +31,7 @@ def rebuild(
     from dyconv.runner import RunOptions
 
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
-    options = RunOptions(backend=backend, workers=workers)
+    options = RunOptions(backend=backend, workers=workers, tombstones=tuple(tombstones or ()))
     result = rebuild_release(ref, out, media=media, recipe=recipe, options=options, console=console)
     for line in result.told():
         typer.echo(line)
