@@ -258,23 +258,24 @@ def test_a_build_shows_its_whole_picture_and_why(tmp_path: Path) -> None:
     assert not (tmp_path / "build" / "annotations").exists(), "nothing is written into the build"
 
 
-def test_small_copies_are_made_ahead_outside_the_build(store: Store, tmp_path: Path) -> None:
+def test_small_copies_are_made_ahead_outside_the_build(tmp_path: Path) -> None:
+    store = packed(tmp_path, 1)
     library = Library(store, tmp_path / "cache")
     before = set(Path(store.root).rglob("*"))
     proxies = Proxies(library)
-    proxies.start([FIRST, SECOND])
+    proxies.start([FIRST])
     try:
         for _ in range(200):
-            if proxies.small(SECOND, Key.P1_FACE):
+            if proxies.small(FIRST, Key.P1_FACE):
                 break
             time.sleep(0.05)
-        small = proxies.small(SECOND, Key.P0_FACE)
+        small = proxies.small(FIRST, Key.P0_FACE)
         assert small is not None and small.is_relative_to(tmp_path / "cache")
     finally:
         proxies.close()
     assert set(Path(store.root).rglob("*")) == before
-    proxies.forget(SECOND)
-    assert proxies.small(SECOND, Key.P0_FACE) is None, "nothing is kept of somebody who did not consent"
+    proxies.forget(FIRST)
+    assert proxies.small(FIRST, Key.P0_FACE) is None, "nothing is kept of somebody who did not consent"
     prune(tmp_path / "cache", 0)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 

@@ -103,9 +103,13 @@ class Proxies:
         return data
 
     def forget(self, clip: str) -> None:
-        """Delete what the cache has of a clip: somebody in it did not consent."""
+        """Delete what the cache has of a clip and of no other: somebody in it did not consent."""
         self._drawn_path(clip).unlink(missing_ok=True)
+        others = (record for name, record in self.library.clips.items() if name != clip)
+        shared = {ref.sha256 for record in others for ref in record.assets.values()}
         for ref in self.library.clips[clip].assets.values():
+            if ref.sha256 in shared:
+                continue
             for path in (self.library.cache / ref.sha256[:2]).glob(f"{ref.sha256}.*"):
                 path.unlink(missing_ok=True)
 

@@ -114,13 +114,22 @@ const ACTS = {
 const ONCE = new Set(["accept", "reject", "takedown", "undo", "redo", "swapPeople", "swapVoices", "play"]); // not again while a key is held
 const ANYTIME = new Set(["help", "search", "filter", "undo", "redo", "nextOpen", "next", "last"]); // also without a clip
 
-async function run(command, repeated = false) {
-  if ((repeated && ONCE.has(command)) || (!state.detail && !ANYTIME.has(command))) return;
-  try {
-    await ACTS[command]();
-  } catch (error) {
-    fail(error);
-  }
+const AT_ONCE = new Set(COMMANDS.find(([title]) => title === "Play")[1].map(([command]) => command));
+let before = Promise.resolve(); // commands wait for each other: a key pressed while the next clip comes is about that one
+
+function run(command, repeated = false) {
+  if (repeated && ONCE.has(command)) return before;
+  const act = async () => {
+    if (!state.detail && !ANYTIME.has(command)) return;
+    try {
+      await ACTS[command]();
+    } catch (error) {
+      fail(error);
+    }
+  };
+  if (AT_ONCE.has(command)) return act();
+  before = before.then(act);
+  return before;
 }
 
 // --- the start

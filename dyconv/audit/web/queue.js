@@ -25,7 +25,7 @@ export class Queue {
     this.filter = "open";
     this.listed = [];
     this.current = null;
-    this.pool = [];
+    this.drawn = new Map(); // id -> {node, row, index, current} of the rows in view
     by("list").addEventListener("scroll", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(by("list"));
     by("search").addEventListener("input", () => this.list());
@@ -99,9 +99,21 @@ export class Queue {
     const list = by("list");
     const first = Math.max(0, Math.floor(list.scrollTop / HEIGHT) - SPARE);
     const last = Math.min(this.listed.length, Math.ceil((list.scrollTop + list.clientHeight) / HEIGHT) + SPARE);
-    const nodes = [];
-    for (let index = first; index < last; index++) nodes.push(this.row(this.rows.get(this.listed[index]), index));
-    by("spacer").replaceChildren(...nodes);
+    const before = this.drawn;
+    this.drawn = new Map();
+    const added = [];
+    for (let index = first; index < last; index++) {
+      const row = this.rows.get(this.listed[index]);
+      const old = before.get(row.id);
+      const current = row.id === this.current;
+      const same = old && old.row === row && old.index === index && old.current === current;
+      const kept = same ? old : { row, index, current, node: this.row(row, index) };
+      if (same) before.delete(row.id);
+      else added.push(kept.node);
+      this.drawn.set(row.id, kept);
+    }
+    for (const { node } of before.values()) node.remove();
+    by("spacer").append(...added);
   }
 
   row(row, index) {

@@ -54,6 +54,7 @@ async function drawnOf(id) {
   }
 }
 
+// Resolves when the clip is seen; its sound may come a moment later.
 export async function show(id) {
   if (!id) return;
   await flush();
@@ -66,11 +67,12 @@ export async function show(id) {
     if (turn !== state.loading) return;
     document.documentElement.dataset.clip = id;
     document.documentElement.dataset.drawnMs = String(Math.round(performance.now() - started));
-    await hear(id, drawn, turn);
-    if (turn !== state.loading) return;
-    document.documentElement.dataset.heard = id;
-    document.documentElement.dataset.heardMs = String(Math.round(performance.now() - started));
-    ahead();
+    hear(id, drawn, turn).then(() => {
+      if (turn !== state.loading) return;
+      document.documentElement.dataset.heard = id;
+      document.documentElement.dataset.heardMs = String(Math.round(performance.now() - started));
+      ahead();
+    });
   } catch (error) {
     fail(error);
   }

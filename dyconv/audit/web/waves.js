@@ -168,16 +168,16 @@ export class Waves {
       shape.style.opacity = far ? "0.45" : "";
     };
     const end = () => {
-      document.removeEventListener("pointermove", move);
-      document.removeEventListener("pointerup", end);
-      document.removeEventListener("pointercancel", end);
+      document.removeEventListener("pointermove", move, true);
+      document.removeEventListener("pointerup", end, true);
+      document.removeEventListener("pointercancel", end, true);
       for (const other of this.rows) other.node.classList.remove("target");
       shape.style.opacity = "";
       if (over) this.told.given(turn, over.person);
     };
-    document.addEventListener("pointermove", move);
-    document.addEventListener("pointerup", end);
-    document.addEventListener("pointercancel", end);
+    document.addEventListener("pointermove", move, true);
+    document.addEventListener("pointerup", end, true);
+    document.addEventListener("pointercancel", end, true);
   }
 
   // --- at every picture
