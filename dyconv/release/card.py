@@ -56,6 +56,7 @@ def card_numbers(about: Mapping[str, Any], tables: Mapping[str, Rows]) -> dict[s
         "licences": _shares(tables["sources"], lambda row: row["licence"]),
         "languages": _shares(tables["sources"], lambda row: row["language"]),
         "layouts": _shares(clips, lambda row: row["layout"], "duration_s"),
+        "what": "two-person conversations" if any(map(_of_two, clips)) else "one person, talking or listening",
         "seen": [sum(_seen(row) == count for row in clips) for count in (0, 1, 2)],
         "speaking_s": sum(row["speaking_s"] for row in tables["people"]),
         "overlap_s": sum(row["overlap_share"] * row["duration_s"] for row in clips),
@@ -79,6 +80,10 @@ def _shares(rows: Rows, of: Any, length: str = "seconds") -> list[dict[str, Any]
         one["clips"] += row.get("clips", 1)
         one["seconds"] += row[length]
     return [{"name": name, **found[name]} for name in sorted(found, key=lambda name: (-found[name]["seconds"], name))]
+
+
+def _of_two(row: Mapping[str, Any]) -> bool:
+    return all(row[f"{person}_seen"] or row[f"{person}_heard"] for person in PERSONS)
 
 
 def _seen(row: Mapping[str, Any]) -> int:
