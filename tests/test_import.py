@@ -29,6 +29,7 @@ from dyconv.truth import read_truth
 from tests import public_sets
 from training.evaluation.case import View
 from training.evaluation.sets import open_set
+from training.infp.clips import Builds
 
 LICENCE = "CC-BY-NC-4.0"
 
@@ -86,6 +87,10 @@ def test_what_was_imported_can_be_read_by_the_trainer_and_the_evaluator(seamless
     (clip,) = packed.clips()
     faces = packed.fields(clip.id)
     assert {"p0.face.mp4", "p1.face.mp4", "p0.crop.npz", "p1.crop.npz", "p0.voice.flac", "p1.voice.flac"} <= faces.keys()
+    keys = [Key.P0_FACE, Key.P0_CROP, Key.P0_VOICE, Key.P1_VOICE, Key.P0_MOTION]
+    encoder = packed.encoder
+    assert encoder is not None
+    assert len(Builds([str(out)], keys, out / "cache", encoder_hash=encoder.hash).items()) == 1
     cases = open_set(str(out), [View.INTERACTIVE]).cases
     assert {case.person for case in cases} == {"p0", "p1"}
 
@@ -237,6 +242,10 @@ def test_whole_recordings_are_kept_where_bad_ones_are_to_be_left_out(tmp_path: P
     next(root.rglob("merged_anno/d*0.json")).write_text("{")
     _, found = bring_in("speakervid", root, tmp_path / "out", LICENCE, skip_bad=True)
     assert len(found.problems) == 1 and len(rows(tmp_path / "out")) == 2
+    root = public_sets.vico(public_sets.vico(tmp_path / "vico"), whole=True)
+    _truncate(root / "videos" / "ab12cd34ef56.speaker.mp4")
+    _, found = bring_in("vico", root, tmp_path / "other", LICENCE, skip_bad=True)
+    assert [row["id"] for row in rows(tmp_path / "other")] == ["talk-listener"] and "speaker.mp4 is" in found.problems[0]
 
 
 def test_no_licence_and_no_set_of_that_name(tmp_path: Path) -> None:

@@ -27,11 +27,13 @@ from dyconv.release.checksums import write_checksums
 from dyconv.release.gone import Request
 from dyconv.release.model import Kind, ReleaseError
 from dyconv.release.packed import Packed
+from dyconv.release.rebuild import rebuild
 from dyconv.release.takedown import TakenDown, take_down
 from dyconv.runner import RunOptions, kept_clips, run
 from dyconv.shards import open_shards
 from dyconv.store import Store
 from dyconv.tombstones import address, hashed, parse_tombstones, read_tombstones
+from tests import small_build
 from tests.fakes import recipe
 from tests.release_build import Talk, make_build
 
@@ -200,6 +202,17 @@ def test_a_takedown_on_an_object_store(build: Store) -> None:
     assert done.where == "memory://down/1.0.1" and not check_release(Store(done.where)).problems
     assert b"other0" not in b"".join(memory.cat_file(path) for path in memory.find("/down/1.0.1"))
     memory.rm("/down", recursive=True)
+
+
+def test_an_older_version_is_not_rebuilt_with_it(tmp_path: Path) -> None:
+    build = small_build.small_build(tmp_path / "build", pack=True)
+    options = Options(name="set", voices=False, ratios={"train": 1.0}, kind=Kind.RECIPE_ONLY)
+    bare = make_release(build, str(tmp_path / "bare"), "1.0.0", options)
+    with pytest.raises(UsageError, match="--only-named"):
+        down(Path(bare.where), sources=["other"])  # both sources of this build show the same pictures
+    down(Path(bare.where), sources=["other"], copies=False)
+    result = rebuild(bare.where, tmp_path / "out", recipe=str(Path(small_build.__file__)), options=RunOptions(workers=0))
+    assert list(result.gone) == ["other"] and "TAKEN_DOWN" in result.gone["other"] and len(result.same) == 1
 
 
 def test_later_builds_refuse_it(second: Path, tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ def takedown(
         list[str] | None,
         typer.Option(help="id of a person in tables/people.parquet: every source the person is in goes as a whole"),
     ] = None,
+    only_named: Annotated[
+        bool, typer.Option("--only-named", help="keep sources that the leak test found to show the same pictures")
+    ] = False,
     to: Annotated[str | None, typer.Option(help="where the new version goes; beside the release if not given")] = None,
     version: Annotated[str | None, typer.Option(help="of the new one; the next patch version if not given")] = None,
     why: Annotated[str | None, typer.Option(help="a few words without a name: they are published")] = None,
@@ -28,7 +31,7 @@ def takedown(
     from dyconv.release.inputs import check_date
     from dyconv.release.takedown import take_down
 
-    request = Request(source or (), person or (), why, check_date(date))
+    request = Request(source or (), person or (), why, check_date(date), copies=not only_named)
     done = take_down(release, request, to=to, version=version)
     gone = done.gone
     typer.echo(

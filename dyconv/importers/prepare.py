@@ -38,11 +38,16 @@ class Prepared:
     rows: int
 
 
-def prepare(name: str, found: Found, out: Path, licence: str, language: str | None = None) -> Prepared:
+def prepare(
+    name: str, found: Found, out: Path, licence: str, language: str | None = None, *, skip_bad: bool = False
+) -> Prepared:
     """Write the import folder. What is there already and belongs to the same recording is kept.
 
+    Args:
+        skip_bad: leave recordings that are no media out, and name them in `found`.
+
     Raises:
-        LayoutError: naming a recording that is no media.
+        LayoutError: naming recordings that are no media.
         UsageError: if no licence was given.
     """
     if not licence.strip():
@@ -51,21 +56,19 @@ def prepare(name: str, found: Found, out: Path, licence: str, language: str | No
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []
     published: dict[str, Any] = {}
-    for talk in found.talks:
+    for talk in list(found.talks):
         row = {"id": talk.id, "licence": licence.strip(), "language": language or "", **talk.columns}
         row |= {"title": talk.title or "", "channel": "", "note": f"{name}: {talk.note}" if talk.note else name}
-        if talk.parts:
-            files = [_joined(part, folder / "media" / f"{talk.id}.{number}.mkv") for number, part in enumerate(talk.parts)]
-            row |= {"url": files[0].absolute().as_uri(), "partner_url": files[1].absolute().as_uri()}
-            published[talk.id] = _published(talk, files)
-        elif talk.media:
-            row["url"] = talk.media.absolute().as_uri()
-            _truth(talk.media, folder / "truth" / talk.id)
-        else:
-            row["url"] = f"https://www.youtube.com/watch?v={talk.note}"
+        try:
+            row |= _media(talk, folder, published)
+        except LayoutError as error:
+            found.problems.append(error.message)
+            found.talks.remove(talk)
+            continue
         if talk.split:
             row["x_split"] = talk.split
         rows.append(row)
+    found.checked(out, skip_bad)
     manifest = folder / "manifest.csv"
     write_atomic(manifest, _csv(rows).encode())
     splits = [{"source": row["id"], "split": row["x_split"]} for row in rows if row.get("x_split")]
@@ -77,6 +80,18 @@ def prepare(name: str, found: Found, out: Path, licence: str, language: str | No
     if published:
         write_atomic(folder / "published.json", dump(published))
     return Prepared(manifest, folder / "published.json" if published else None, len(rows))
+
+
+def _media(talk: Talk, folder: Path, published: dict[str, Any]) -> dict[str, str]:
+    """Addresses of a conversation's files, which are written where the set has picture and sound apart."""
+    if talk.parts:
+        files = [_joined(part, folder / "media" / f"{talk.id}.{number}.mkv") for number, part in enumerate(talk.parts)]
+        published[talk.id] = _published(talk, files)
+        return {"url": files[0].absolute().as_uri(), "partner_url": files[1].absolute().as_uri()}
+    if talk.media:
+        _truth(talk.media, folder / "truth" / talk.id)
+        return {"url": talk.media.absolute().as_uri()}
+    return {"url": f"https://www.youtube.com/watch?v={talk.note}"}
 
 
 def _csv(rows: list[dict[str, str]]) -> str:

@@ -48,7 +48,7 @@ def bring_in(
     """
     found = importer(name).find(root).checked(root, skip_bad)
     found.talks = found.talks[:limit]
-    return prepare(name, found, out, licence, language), found
+    return prepare(name, found, out, licence, language, skip_bad=skip_bad), found
 
 
 def importer(name: str) -> Importer:

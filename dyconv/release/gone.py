@@ -23,12 +23,14 @@ class Request:
         people: ids of people, as `id` or `person` of the table `people` has them. Identities are told apart within a
             segment alone, so every source that such a person is in goes as a whole.
         why: in a few words, without a name: it is published.
+        copies: sources that show the same pictures go too.
     """
 
     sources: Sequence[str] = ()
     people: Sequence[str] = ()
     why: str | None = None
     date: str | None = None
+    copies: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ def find_gone(tables: Mapping[str, Rows], about: Mapping[str, Any], request: Req
         for row in tables["people"]:
             if row["person"] in one:
                 asked[row["source"]] = asked.get(row["source"], frozenset()) | {row["id"]}
-    copies = _copies(asked, about["leaks"].get("found", ()))
+    copies = _copies(asked, about["leaks"].get("found", ())) if request.copies else set()
     sources = frozenset(asked) | frozenset(copies)
     left = there.keys() - sources
     if not left:
-        raise UsageError(f"nothing of {about['name']} {about['version']} would be left", hint="remove the release as a whole")
+        raise UsageError(f"nothing of {about['name']} {about['version']} would be left", hint=_rest(copies))
     lost = [row for row in tables["clips"] if row["source"] in sources]
     urls = {str(there[one][name]) for one in sources for name in ("url", "partner_url") if address(there[one][name])}
     kept_urls = {row[name] for row in tables["sources"] if row["id"] in left for name in ("url", "partner_url")}
@@ -93,6 +95,11 @@ def find_gone(tables: Mapping[str, Rows], about: Mapping[str, Any], request: Req
         tuple(_stone(there[one], asked.get(one), request, version) for one in sorted(sources)),
         sum(row["duration_s"] for row in lost),
     )
+
+
+def _rest(copies: set[str]) -> str:
+    alike = f"; or keep sources with the same pictures ({', '.join(sorted(copies)[:5])}) with --only-named" if copies else ""
+    return f"remove the release as a whole{alike}"
 
 
 def _known(names: Sequence[str], there: Iterable[str], what: str) -> Sequence[str]:

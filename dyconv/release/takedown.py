@@ -98,6 +98,13 @@ def _parent(release: str) -> str:
     return plain.rsplit("/", 1)[0] if "://" in plain else str(Path(plain).absolute().parent)
 
 
+def later_takedowns(store: Store) -> tuple[Path, ...]:
+    """The list of the latest version that lies beside a release: it may know of takedowns that came after the release."""
+    target = open_target(_parent(store.root))
+    versions = target.versions()
+    return (target.store(versions[-1]).local(TOMBSTONES),) if versions else ()
+
+
 def _read(store: Store) -> _Old:
     """A release, of which everything but the shards is compared with the checksums; shards are when they are copied."""
     checksums = stored_checksums(store)
