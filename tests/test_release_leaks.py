@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,10 +14,17 @@ import pytest
 from dyconv.errors import UsageError
 from dyconv.release.check import check_release
 from dyconv.release.checksums import write_checksums
+from dyconv.release.leaks import Limits, check_leaks, person_links
 from dyconv.release.model import ReleaseError
+from dyconv.release.packed import Packed
+from dyconv.release.prints import Printer
 from dyconv.release.splits import Union, parse_ratios, plan_splits
 from dyconv.store import Store
+from tests.eval_build import make_talks
 from tests.release_build import Talk, released, rows, several
+
+if TYPE_CHECKING:
+    from dyconv.infp.portraits import FaceModels
 
 # leaks
 
@@ -110,3 +120,25 @@ def test_too_few_components_and_bad_ratios_are_told() -> None:
     for text in ("train=0.8", "train=0.8,test", "train=a,test=b", "train=0.5,train=0.5", "train=-1,test=2"):
         with pytest.raises(UsageError):
             parse_ratios(text)
+
+
+def test_faces_are_compared_by_a_recogniser_that_holds_across_sources(tmp_path: Path, face_models: FaceModels) -> None:
+    """One photographed face in two sources, and its mirror image beside it. The network's weights are small and random."""
+    from dyconv.models.insightface import InsightFaceIdentity
+    from tests.test_models import tiny_recogniser
+
+    tiny_recogniser(tmp_path / "w600k_r50.onnx")
+    packed = Packed(Store(make_talks(tmp_path / "build", tmp_path / "scratch", face_models, clips=2)))
+    clips = list(packed.clips())
+    printer = Printer(voices=False, faces=InsightFaceIdentity(tmp_path / "w600k_r50.onnx"))
+    prints = [replace(printer.print(clip, packed), pictures=np.zeros((0, 32), np.uint8)) for clip in clips]
+    ours, theirs = prints
+    alike = [float(a.face @ b.face) for a in ours.people for b in theirs.people]  # type: ignore[operator]
+    assert min(alike[0], alike[3]) > 0.98 > max(alike[1], alike[2])  # the same face; mirrored it is another to this network
+    found = list(person_links(prints, replace(Limits(), face=0.98)))
+    assert {tuple(link.where) for link in found} == {
+        (f"{clips[0].id}.{person}", f"{clips[1].id}.{person}") for person in ("p0", "p1")
+    }
+    assert {link.kind for link in found} == {"same_person"}  # each has the other's partner
+    with pytest.raises(ReleaseError, match="faces alike"):
+        check_leaks(found, {"talk0": "train", "talk1": "test"})

@@ -161,13 +161,13 @@ def _person_link(
 
 
 def _partners_differ(a: Print, person: PersonPrint, b: Print, other: PersonPrint, limits: Limits) -> bool:
-    """Whether each of the two talks with somebody, and not with the same one, as far as voices tell."""
+    """Whether each of the two talks with somebody, and not with the same one as far as voices and faces tell."""
     ours = [one for one in a.people if one.id != person.id]
     theirs = [one for one in b.people if one.id != other.id]
     if not ours or not theirs:
         return False
-    one, two = ours[0].voice, theirs[0].voice
-    return one is None or two is None or float(one @ two) < limits.voice
+    pairs = ((ours[0].voice, theirs[0].voice, limits.voice), (ours[0].face, theirs[0].face, limits.face))
+    return not any(one is not None and two is not None and float(one @ two) >= limit for one, two, limit in pairs)
 
 
 def picture_links(prints: Sequence[Print], limits: Limits) -> Iterator[Link]:

@@ -26,6 +26,8 @@ from dyconv.time import FPS, SAMPLE_RATE, sample_at
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dyconv.models.slots import FaceIdentity
+
 BITS = 256
 _SIDE, _KEPT = 64, 16
 _EVERY_S = 1.0  # seconds between hashed pictures
@@ -90,15 +92,15 @@ class Printer:
 
     Args:
         voices: compare voices; needs the encoder's weights.
-        identity: a face recogniser that holds across sources, by its name in the registry; None for none.
+        faces: a face recogniser that holds across sources; None for none.
 
     Raises:
         ModelMissing: where weights are not here.
     """
 
-    def __init__(self, *, voices: bool = True, identity: str | None = None) -> None:
+    def __init__(self, *, voices: bool = True, faces: FaceIdentity | None = None) -> None:
         self._voices = _voice_encoder() if voices else None
-        self._faces = _recogniser(identity) if identity else None
+        self._faces = faces
 
     def print(self, clip: Clip, reader: Reader) -> Print:
         """The print of a clip whose assets' paths are members."""
@@ -114,8 +116,8 @@ class Printer:
                 if plain is not None and turned is not None:
                     pictures.append(plain)
                     mirrored.append(turned)
-        for person in PERSONS if self._faces else ():
-            if (vector := _face(self._faces, clip, person, reader)) is not None:
+        for person in PERSONS:
+            if self._faces and (vector := _face(self._faces, clip, person, reader)) is not None:
                 faces[person] = vector
         people = tuple(
             PersonPrint(person.id, person_key(clip, person), self._voice(clip, person, reader), faces.get(person.id))
@@ -190,7 +192,7 @@ def _present(clip: Clip, key: Key, reader: Reader) -> np.ndarray | None:
     return np.asarray(load_arrays(io.BytesIO(_member(clip, crop, reader)))["present"], bool)
 
 
-def _face(model: Any, clip: Clip, person: str, reader: Reader) -> np.ndarray | None:
+def _face(model: FaceIdentity, clip: Clip, person: str, reader: Reader) -> np.ndarray | None:
     """Mean descriptor of some pictures of a face."""
     video, crop = Key.of(person, "face"), Key.of(person, "crop")
     if video not in clip.assets or crop not in clip.assets:
@@ -228,7 +230,7 @@ def _voice_encoder() -> Any:
     return load_voice_encoder(path)
 
 
-def _recogniser(name: str) -> Any:
+def _recogniser(name: str) -> FaceIdentity:
     """A model that says who somebody is across sources.
 
     Raises:
@@ -249,11 +251,19 @@ def _recogniser(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """How prints are made: see `Printer`. `workers` processes make them; the prints are the same with any number."""
+    """How prints are made. `workers` processes make them; the prints are the same with any number.
+
+    Attributes:
+        identity: a face recogniser that holds across sources, by its name in the registry.
+    """
 
     voices: bool = True
     identity: str | None = None
     workers: int = 1
+
+    def printer(self) -> Printer:
+        """Raises ModelMissing or UsageError where a model is not here or cannot compare sources."""
+        return Printer(voices=self.voices, faces=_recogniser(self.identity) if self.identity else None)
 
 
 def prints_of(clips: Sequence[Clip], packed: Packed, settings: Settings, console: Console | None = None) -> list[Print]:
@@ -272,7 +282,7 @@ def prints_of(clips: Sequence[Clip], packed: Packed, settings: Settings, console
 @contextmanager
 def _mapped(packed: Packed, settings: Settings) -> Iterator[Callable[[Sequence[Clip]], Iterator[Print]]]:
     if settings.workers < 2:
-        printer = Printer(voices=settings.voices, identity=settings.identity)
+        printer = settings.printer()
         yield lambda clips: (printer.print(clip, packed) for clip in clips)
         return
     if settings.voices:
@@ -292,7 +302,7 @@ _here: tuple[Packed, Printer] | None = None  # of a worker process
 
 def _begin(store: Store, settings: Settings) -> None:
     global _here
-    _here = Packed(store, verified=True), Printer(voices=settings.voices, identity=settings.identity)
+    _here = Packed(store, verified=True), settings.printer()
 
 
 def _print_one(clip: Clip) -> Print:
