@@ -97,6 +97,12 @@ def test_nothing_is_left_of_the_source_and_of_its_copy(first: Path, second: Path
     left = everything(second).lower()
     for word in (b"anna", b"smith talks", b"re-upload", b"example.org/copy"):
         assert word not in left, word
+    packed = Packed(Store(first))  # nor a piece of any of its files
+    films = [packed.member(clip.id, "p0.face.mp4") for clip in packed.clips() if clip.source.id == ANNA]
+    left = everything(second)
+    for film in films:
+        pictures = film.index(b"mdat") + 1200  # behind what the encoder says of itself
+        assert film[pictures : pictures + 64] not in left and len(film) > pictures + 64
     assert second.name == "1.1.1" and not check_release(Store(second), deep=True).problems
     assert sorted(row["id"] for row in rows(second, "sources")) == ["bee", "other0", "other1", "other2", "other3"]
     about = json.loads((second / "release.json").read_text())
