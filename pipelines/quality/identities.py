@@ -14,7 +14,7 @@ from dyconv.time import SAMPLE_RATE
 from dyconv.truth import TruthTurn
 
 # Held-out clips that one clean voice and one face fill. Left out of `training.corpora.HELD_OUT_HEADS`: lia__driving3 (no
-# sound), liveportrait__d14 (music only), senselab__sally_vid (a cut), msdwild__speaking_mp4s__3 (sings over a car radio).
+# sound), liveportrait__d14 (music only), senselab__sally_vid (a cut).
 CLIPS = {
     "arms": "skyreels-a1__2",  # a second face comes later
     "beard": "deep_avsr__00016",
