@@ -24,8 +24,10 @@ from dyconv.records import Clip, Key, Source
 from dyconv.release.packed import Packed
 from dyconv.runner import RunOptions, kept_clips, run
 from dyconv.shards import check as check_shards
+from dyconv.stages.sides import Sides
 from dyconv.store import Store
 from dyconv.truth import read_truth
+from dyconv.work import make_plan
 from tests import public_sets
 from training.evaluation.case import View
 from training.evaluation.sets import open_set
@@ -93,6 +95,19 @@ def test_what_was_imported_can_be_read_by_the_trainer_and_the_evaluator(seamless
     assert len(Builds([str(out)], keys, out / "cache", encoder_hash=encoder.hash).items()) == 1
     cases = open_set(str(out), [View.INTERACTIVE]).cases
     assert {case.person for case in cases} == {"p0", "p1"}
+
+
+def test_an_import_is_known_by_what_was_published_and_not_by_where_it_lies(tmp_path: Path) -> None:
+    fingerprints = []
+    for place in ("a", "b"):
+        prepared, _ = bring_in("vico", public_sets.vico(tmp_path / place / "set"), tmp_path / place / "out", LICENCE)
+        made = adapted(recipes.load("apart"), prepared, LICENCE)
+        fingerprints.append(make_plan(made).fingerprint)
+        stage = next(stage for stage in made.stages if isinstance(stage, Sides))
+        assert Path(stage.published).is_file() and stage.published_sha256 in json.dumps(stage.config())
+    media = [sorted((tmp_path / place / "out" / "import" / "media").iterdir()) for place in ("a", "b")]
+    assert len(media[0]) == 2 and [path.read_bytes() for path in media[0]] == [path.read_bytes() for path in media[1]]
+    assert fingerprints[0] == fingerprints[1] != make_plan(recipes.load("apart")).fingerprint
 
 
 def test_vico_speaks_on_one_side_alone(tmp_path: Path) -> None:

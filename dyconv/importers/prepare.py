@@ -27,6 +27,7 @@ from dyconv.store import sha256_of, write_atomic
 FOLDER = "import"
 _CHUNK_S = 1
 _MISSING_S = 0.5
+_SAME_BYTES = {"fflags": "+bitexact"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def _mux(part: Part, target: Path, seconds: float) -> None:
     import numpy as np
     import soundfile
 
-    with av.open(str(part.video)) as source, av.open(str(target), "w", format="matroska") as out:
+    with av.open(str(part.video)) as source, av.open(str(target), "w", format="matroska", options=_SAME_BYTES) as out:
         pictures = source.streams.video[0]
         base = pictures.time_base or Fraction(1, 90000)
         begin = (pictures.start_time or 0) * base

@@ -54,6 +54,10 @@ class Sides(Stage):
     min_seen: int = 1
     vad: str = "silero"
 
+    def config(self) -> dict[str, Any]:
+        """Without the file's place: its hash names what is in it, wherever it lies."""
+        return {name: value for name, value in super().config().items() if name != "published"}
+
     def models(self) -> tuple[str, ...]:
         return (self.vad,)
 
