@@ -167,6 +167,7 @@ def test_ten_clips_by_keyboard_a_turn_by_mouse_undo_and_reload(tmp_path: Path) -
         await page.press("u")
         await page.written(overlay, count + 4)
         assert [person for person, _, _ in spans(overlay, clip(0))] == ["p0", "p1", "p0", None]
+        await page.until("dyconvAudit.state.turns.map((turn) => turn.person).join() === 'p0,p1,p0,'")
 
     async def found_again(page: Page) -> None:
         before = await page.ask(SHOWN)

@@ -67,13 +67,16 @@ class Access:
         return f"dyconv_audit_{self.port}", hmac.new(self.token.encode(), b"media", hashlib.sha256).hexdigest()
 
     def knows(self, host: str) -> bool:
-        """Whether a Host header names this server. Another site's name that was made to lead here does not."""
+        """Whether a Host header names this server. Another site's name that was made to lead here does not.
+
+        Any port will do: a tunnel may end at another one.
+        """
         try:
             split = urlsplit(f"//{host}")
-            name, port = split.hostname or "", split.port
+            name, _ = split.hostname or "", split.port
         except ValueError:
             return False
-        if split.username is not None or split.path or (port or 80) != self.port:
+        if split.username is not None or split.path:
             return False
         if name == "localhost" or name in self.names or name == self.host.lower():
             return True

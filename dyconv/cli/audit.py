@@ -20,7 +20,12 @@ class _ServeFirst(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-audit = typer.Typer(cls=_ServeFirst, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
+audit = typer.Typer(
+    cls=_ServeFirst,
+    no_args_is_help=True,
+    help="People look at what was made. `dyconv audit OUT` starts the app.",
+    rich_markup_mode=None,
+)
 
 
 @audit.command()
@@ -40,6 +45,7 @@ def serve(
     allow_host: Annotated[list[str] | None, typer.Option(help="another name the server is asked under")] = None,
 ) -> None:
     """Review clips in the browser: see, hear, accept, reject, correct. Every decision is written at once."""
+    from dyconv.audit.guard import is_loopback
     from dyconv.audit.overlay import annotations_folder, default_overlay
     from dyconv.audit.sampling import FILE_NAME
     from dyconv.audit.server import Settings, serve
@@ -50,6 +56,8 @@ def serve(
 
     def say(address: str, clips: int) -> None:
         typer.echo(f"{clips} clips of {out}; decisions go to {target}\nopen {address}\n(stop with ctrl-c)")
+        if not is_loopback(host):
+            typer.echo("others can reach this address: whoever has the token may look and decide, and nothing is encrypted")
 
     serve(Settings(out, target, sample, reviewer, blind, host, port, tuple(allow_host or ())), say)
 

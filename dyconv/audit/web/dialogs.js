@@ -2,7 +2,7 @@
 import { by, el } from "./dom.js";
 
 // options: [{key, words, value}]; gives {value, note} or null. `writing`: own words are an answer too.
-export function choose(title, options, { writing = null, note = false, hint = "" } = {}) {
+export function choose(title, options, { writing = null, note = false, hint = "", must = false } = {}) {
   const dialog = by("chooser");
   return new Promise((done) => {
     let answer = null;
@@ -34,7 +34,7 @@ export function choose(title, options, { writing = null, note = false, hint = ""
       hint ? el("p", { class: "soft small" }, hint) : "",
       list,
       writing || note ? text : "",
-      el("p", { class: "soft small" }, el("kbd", {}, "esc"), " leaves it"),
+      must ? "" : el("p", { class: "soft small" }, el("kbd", {}, "esc"), " leaves it"),
     );
     dialog.addEventListener("keydown", keys);
     dialog.addEventListener(

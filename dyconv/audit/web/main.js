@@ -137,7 +137,7 @@ function run(command, repeated = false) {
 async function askName() {
   if (!state.session.reviewer && state.session.writes && !name()) {
     let answer = null;
-    while (!answer) answer = await choose("Who is reviewing?", [], { writing: "your name, then Enter", hint: "It is written beside every decision." });
+    while (!answer) answer = await choose("Who is reviewing?", [], { writing: "your name, then Enter", hint: "It is written beside every decision.", must: true });
     setName(answer.value.slice(0, 80));
   }
   const who = state.session.reviewer || name() || "nobody";

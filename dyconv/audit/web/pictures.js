@@ -5,8 +5,20 @@ import { by, colourOf, el } from "./dom.js";
 const FPS = 25;
 
 export class Pictures {
-  constructor() {
+  constructor(changed) {
+    this.changed = changed; // called when a video shows another frame
     this.shown = [];
+  }
+
+  // Boxes belong to the frame that is seen, which may not be the one that is due.
+  watch(picture) {
+    if (!picture.video.requestVideoFrameCallback) return;
+    picture.video.requestVideoFrameCallback((_, told) => {
+      if (!this.shown.includes(picture)) return;
+      picture.frame = Math.round(told.mediaTime * FPS);
+      this.changed();
+      this.watch(picture);
+    });
   }
 
   load(id, drawn, sizes) {
@@ -20,6 +32,7 @@ export class Pictures {
       return { video, canvas, faces, width, height, node: el("div", { class: "picture" }, video, canvas) };
     });
     const empty = el("div", { class: "empty" }, "No picture is stored for this clip.");
+    for (const picture of this.shown) this.watch(picture);
     by("pictures").replaceChildren(...(this.shown.length ? this.shown.map((picture) => picture.node) : [empty]));
     by("pictures").classList.toggle("two", this.shown.length > 1);
     this.frames = drawn.frames;
@@ -28,7 +41,7 @@ export class Pictures {
 
   // speaking: persons of the record who have a turn now; named: from a person of the record to the name shown
   draw(time, speaking, named) {
-    const frame = Math.min(Math.floor(time * FPS + 1e-6), this.frames - 1);
+    const due = Math.min(Math.floor(time * FPS + 1e-6), this.frames - 1);
     for (const picture of this.shown) {
       const pen = picture.canvas.getContext("2d");
       const ratio = window.devicePixelRatio || 1;
@@ -42,7 +55,7 @@ export class Pictures {
       const scale = Math.min(across / picture.width, down / picture.height); // as `object-fit: contain` has it
       const left = (across - picture.width * scale) / 2;
       const top = (down - picture.height * scale) / 2;
-      for (const face of picture.faces) this.face(pen, face, frame, { scale, left, top, across }, speaking, named);
+      for (const face of picture.faces) this.face(pen, face, picture.frame ?? due, { scale, left, top, across }, speaking, named);
     }
   }
 

@@ -1,4 +1,5 @@
 // One clock for everything: the sounds start together in one AudioContext; pictures and cursors follow it.
+const INSIDE_S = 0.01; // a picture is asked for a little after its start: rounding must not show the one before
 const LOST_S = 0.35; // a picture further off than this jumps; a smaller difference is caught up with by its speed
 export const RATE = 16000; // sounds are decoded at the rate they are stored in: an hour of tracks stays small
 
@@ -148,7 +149,7 @@ export class Player {
     this.playing = true;
     this.begin();
     for (const video of this.videos) {
-      video.currentTime = this.position;
+      video.currentTime = this.position + INSIDE_S;
       video.playbackRate = this.rate;
       video.play().catch(() => {}); // a pause that comes at once ends the promise; that is no fault
     }
@@ -163,7 +164,7 @@ export class Player {
     this.halt();
     for (const video of this.videos) {
       video.pause();
-      video.currentTime = this.position;
+      video.currentTime = this.position + INSIDE_S;
     }
     this.changed();
     this.moved(this.position);
@@ -179,7 +180,7 @@ export class Player {
       this.halt();
       this.begin();
     }
-    for (const video of this.videos) video.currentTime = this.position;
+    for (const video of this.videos) video.currentTime = this.position + INSIDE_S;
     this.moved(this.position);
   }
 

@@ -25,6 +25,7 @@ export class Queue {
     this.filter = "open";
     this.listed = [];
     this.current = null;
+    this.places = 0; // clips of a sample
     this.drawn = new Map(); // id -> {node, row, index, current} of the rows in view
     by("list").addEventListener("scroll", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(by("list"));
@@ -37,8 +38,8 @@ export class Queue {
 
   load(rows) {
     this.rows = new Map(rows.map((row) => [row.id, row]));
-    const sampled = rows.some((row) => row.place !== null);
-    if (sampled && rows.some((row) => row.place !== null && isOpen(row))) this.filter = "sample";
+    this.places = rows.filter((row) => row.place !== null).length;
+    if (rows.some((row) => row.place !== null && isOpen(row))) this.filter = "sample";
     this.list();
   }
 
@@ -75,17 +76,17 @@ export class Queue {
     const wanted = by("search").value.trim().toLowerCase();
     const before = keep ? new Set(this.listed) : null;
     this.listed = [];
-    let done = 0;
+    const counted = [...this.rows.values()].filter((row) => this.places === 0 || row.place !== null);
+    const done = counted.filter((row) => !isOpen(row)).length;
     for (const row of this.rows.values()) {
-      if (!isOpen(row)) done += 1;
       if (!(test(row) || (before && before.has(row.id)))) continue;
       if (wanted && !`${row.id} ${row.title} ${row.layout || ""} ${row.reason || ""}`.toLowerCase().includes(wanted)) continue;
       this.listed.push(row.id);
     }
     this.position = new Map(this.listed.map((id, index) => [id, index]));
     by("spacer").style.height = `${this.listed.length * HEIGHT}px`;
-    by("count").textContent = `${done} of ${this.rows.size} reviewed · ${this.listed.length} shown`;
-    by("progress").firstChild.style.width = `${(100 * done) / Math.max(this.rows.size, 1)}%`;
+    by("count").textContent = `${done} of ${counted.length}${this.places ? " sampled" : ""} reviewed · ${this.listed.length} shown`;
+    by("progress").firstChild.style.width = `${(100 * done) / Math.max(counted.length, 1)}%`;
     by("filters").replaceChildren(...this.usable().map((filter) => this.button(filter)));
     this.draw();
   }

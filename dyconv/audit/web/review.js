@@ -15,7 +15,7 @@ const drawings = new Map(); // what is drawn of the last few clips, and of the n
 let writing = Promise.resolve(); // decisions are written one after the other
 
 export const player = new Player(moved, playing);
-const pictures = new Pictures();
+const pictures = new Pictures(() => boxes(player.now()));
 export const queue = new Queue((id) => show(id));
 export const panels = new Panels((id) => decide("undo", { decision: id }));
 export const waves = new Waves({
@@ -228,6 +228,10 @@ function moved(time) {
   if (!state.detail) return;
   by("clock").textContent = `${seconds(time)} / ${seconds(duration())} s`;
   waves.at(time);
+  boxes(time);
+}
+
+function boxes(time) {
   // A face speaks when its own voice has a turn: after an exchange of voices that is the other's.
   const other = state.detail.verdict.swapped === "voices";
   const speaking = new Set(state.turns.filter((turn) => turn.person && turn.start_s <= time && time < turn.end_s).map((turn) => (other ? OTHER[turn.person] : turn.person)));

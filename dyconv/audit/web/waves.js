@@ -48,7 +48,7 @@ export class Waves {
     const peaks = row.track && row.track.peaks.length ? row.track.peaks.map((value) => value / PEAK) : [0, 0];
     row.wave = WaveSurfer.create({
       container: row.holder,
-      height: row.id === "clean" ? 30 : row.person ? 58 : 46,
+      height: Math.round((row.id === "clean" ? 30 : row.person ? 58 : 46) * (window.innerHeight > 950 ? 1.4 : 1)),
       waveColor: translucent(row.colour, 0.75),
       progressColor: row.colour,
       cursorColor: "#d00",
