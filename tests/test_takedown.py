@@ -35,7 +35,9 @@ from dyconv.store import Store
 from dyconv.tombstones import address, hashed, parse_tombstones, read_tombstones
 from tests import small_build
 from tests.fakes import recipe
+from tests.hubserver import hub_server
 from tests.release_build import Talk, make_build
+from tests.test_release_hub import dyconv
 
 TALKS = [
     Talk("anna-smith-interview", 1, clips=2, title="Anna Smith talks", channel="smiths"),
@@ -208,6 +210,21 @@ def test_a_takedown_on_an_object_store(build: Store) -> None:
     assert done.where == "memory://down/1.0.1" and not check_release(Store(done.where)).problems
     assert b"other0" not in b"".join(memory.cat_file(path) for path in memory.find("/down/1.0.1"))
     memory.rm("/down", recursive=True)
+
+
+def test_a_takedown_on_the_hub(tmp_path: Path) -> None:
+    build = make_build(tmp_path / "build", tmp_path / "scratch", TALKS[-3:])
+    with hub_server() as hub:
+        words = ["release", str(build), "--to", "hf://datasets/lab/talks", "--no-voices", "--ratios", "train=1"]
+        assert dyconv(hub, tmp_path, *words, "--version", "1.0.0").returncode == 0
+        words = ["takedown", "--release", "hf://datasets/lab/talks@v1.0.0", "--source", "other3"]
+        done = dyconv(hub, tmp_path, *words)
+        assert done.returncode == 0 and "hf://datasets/lab/talks@v1.0.1" in done.stdout, done.stderr
+        assert list(hub.tags["lab/talks"]) == ["v1.0.0", "v1.0.1"] and "other3" not in str(
+            hub.repos["lab/talks"][-1]["CHANGELOG.md"]
+        )
+        done = dyconv(hub, tmp_path, *words)
+        assert done.returncode == 2 and "not the latest version, 1.0.1 is" in done.stderr, done.stderr
 
 
 def test_an_older_version_is_not_rebuilt_with_it(tmp_path: Path) -> None:
