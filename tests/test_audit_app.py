@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -295,6 +296,14 @@ def test_what_is_damaged_is_said_and_the_rest_is_there(tmp_path: Path) -> None:
         Library(store, tmp_path / "cache")
     with pytest.raises(UsageError, match="no build and no release"):
         Library(Store(tmp_path / "nothing"), tmp_path / "cache")
+
+
+def test_a_build_whose_work_was_deleted_is_read_from_its_shards(tmp_path: Path) -> None:
+    whole = small_build(tmp_path / "build", pack=True)
+    ids = set(Library(whole, tmp_path / "cache").clips)
+    shutil.rmtree(tmp_path / "build" / "work")
+    library = Library(Store(tmp_path / "build"), tmp_path / "cache")
+    assert set(library.clips) == ids and library.path("talk_00000000_00002000", Key.MIX)
 
 
 # --- decisions

@@ -252,6 +252,10 @@ def test_everything_plays_together_and_turns_are_cut_and_joined_by_keys(tmp_path
         await page.press("a")  # closes the help, and nothing else
         await page.until("!document.querySelector('dialog[open]')")
         assert len(Overlay(overlay).all()) == 4
+        await page.press("y")  # the next clip plays by itself
+        await page.press("j")
+        await page.shown(clip(1))
+        await page.until("dyconvAudit.player.playing && dyconvAudit.player.now() > 0.1")
 
     with served(store, overlay, "--reviewer", "ada") as url:
         driven(url, tmp_path, act)

@@ -107,11 +107,15 @@ class Board:
         }
 
     def detail(self, clip: str, reviewer: str | None) -> dict[str, Any]:
-        """What the decisions on a clip come to, and the decisions themselves, oldest first."""
-        self.refresh()
+        """What the decisions on a clip come to, and the decisions themselves, oldest first.
+
+        `seq` rises with every decision anybody adds: of two answers, the one with the higher is the later.
+        """
+        seq = self.refresh()
         decisions = self.seen(clip, reviewer)
         verdict = settle(decisions, self.bases[clip])
         return {
+            "seq": seq,
             "base": self.bases[clip],
             "row": self.row(clip, reviewer),
             "verdict": {**_plain(verdict), "turns_by": self._turns_by(clip, reviewer)},

@@ -42,7 +42,7 @@ def drawn(view: ClipView) -> dict[str, Any]:
         (id, person, key, peaks 0 to 127, 100 a second); `chances` (percent by frame); `curves` (by person: name, unit and
         a value or null by frame); `notes`: what is there and cannot be read.
     """
-    pictures = [picture for key in _picture_keys(view.clip) if (picture := _picture(view, key))]
+    pictures = [picture for key in shown_pictures(view) if (picture := _picture(view, key))]
     sounds = [track for track in _track_list(view.clip) if _add_peaks(view, track)]
     frames = max(view.clip.frames, 1)
     speech = view.speech()
@@ -58,9 +58,9 @@ def drawn(view: ClipView) -> dict[str, Any]:
     }
 
 
-def _picture_keys(clip: Clip) -> list[Key]:
-    """The whole picture; where a release goes without it, the face of each person."""
-    return [Key.VIDEO] if Key.VIDEO in clip.assets else [key for key in (Key.P0_FACE, Key.P1_FACE) if key in clip.assets]
+def shown_pictures(view: ClipView) -> list[Key]:
+    """The whole picture; where there is none, as in a release that goes without it, the face of each person."""
+    return [Key.VIDEO] if view.path(Key.VIDEO) else [key for key in (Key.P0_FACE, Key.P1_FACE) if key in view.clip.assets]
 
 
 def _picture(view: ClipView, key: Key) -> tuple[Key, tuple[int, int], list[Face]] | None:

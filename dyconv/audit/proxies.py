@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dyconv import __version__
 from dyconv.audit.library import Library
-from dyconv.audit.picture import VERSION, drawn
+from dyconv.audit.picture import VERSION, drawn, shown_pictures
 from dyconv.errors import DyconvError
 from dyconv.media.video import VideoWriter, frame_count, frame_size, read_frames
 from dyconv.records import Key
@@ -135,14 +135,14 @@ class Proxies:
                 self._done.add(clip)
             try:
                 self.drawn(clip)
-                for key in PICTURES:
+                for key in shown_pictures(self.library.view(clip)):
                     self._make(clip, key)
             except (DyconvError, *UNREADABLE) as error:
                 _LOG.warning("no small copy of %s: %s", clip, str(error).splitlines()[0][:200])
 
     def _make(self, clip: str, key: Key) -> None:
         target, source = self._target(clip, key), self.library.path(clip, key)
-        if target is None or source is None or target.is_file() or key not in self._shown(clip):
+        if target is None or source is None or target.is_file():
             return
         width, height = frame_size(source)
         tall = min(HEIGHT, height) // 2 * 2
@@ -159,6 +159,3 @@ class Proxies:
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-
-    def _shown(self, clip: str) -> tuple[Key, ...]:
-        return (Key.VIDEO,) if Key.VIDEO in self.library.clips[clip].assets else PICTURES[1:]

@@ -2,6 +2,7 @@
 const KEPT = "dyconv-audit";
 const kept = read();
 let reviewer = kept.reviewer || null;
+let runsOn = Boolean(kept.runsOn); // clips play as soon as they are there
 let token = new URLSearchParams(location.hash.slice(1)).get("token") || kept.token || null;
 if (location.hash.includes("token=")) {
   keep();
@@ -18,7 +19,7 @@ function read() {
 
 function keep() {
   try {
-    localStorage.setItem(KEPT, JSON.stringify({ token, reviewer }));
+    localStorage.setItem(KEPT, JSON.stringify({ token, reviewer, runsOn }));
   } catch {
     // a browser that keeps nothing: the name is asked again next time
   }
@@ -30,6 +31,12 @@ export function name() {
 
 export function setName(value) {
   reviewer = value;
+  keep();
+}
+
+export const playsAtOnce = () => runsOn;
+export function setPlaysAtOnce(value) {
+  runsOn = value;
   keep();
 }
 

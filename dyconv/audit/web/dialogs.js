@@ -6,7 +6,7 @@ export function choose(title, options, { writing = null, note = false, hint = ""
   const dialog = by("chooser");
   return new Promise((done) => {
     let answer = null;
-    const text = el("input", { type: "text", maxlength: "1000", placeholder: writing || "a note (optional, first)", "aria-label": writing || "note", autocomplete: "off" });
+    const text = el("input", { type: "text", maxlength: "1000", placeholder: writing || "w: a note first, then Enter and the reason's key", "aria-label": writing || "note", autocomplete: "off" });
     const finish = (value) => {
       answer = value === null ? null : { value, note: note && text.value.trim() ? text.value.trim() : null };
       dialog.close();
@@ -21,6 +21,16 @@ export function choose(title, options, { writing = null, note = false, hint = ""
       if (event.key === "Enter" && event.target === text && writing) {
         event.preventDefault();
         if (text.value.trim()) finish(text.value.trim());
+        return;
+      }
+      if (event.key === "Enter" && event.target === text && options.length) {
+        event.preventDefault();
+        list.querySelector("button").focus();
+        return;
+      }
+      if (note && event.key === "w" && event.target !== text) {
+        event.preventDefault();
+        text.focus();
         return;
       }
       if (event.target === text || event.ctrlKey || event.metaKey || event.altKey) return;

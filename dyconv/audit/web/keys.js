@@ -34,6 +34,7 @@ export const COMMANDS = [
   ]],
   ["Play", [
     ["play", [" "], "play, pause", null],
+    ["autoplay", ["y"], "play each clip at once", null],
     ["back", ["ArrowLeft"], "1 s back", null],
     ["forth", ["ArrowRight"], "1 s on", null],
     ["frameBack", ["shift+ArrowLeft"], "one frame back", null],

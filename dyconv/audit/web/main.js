@@ -1,5 +1,5 @@
 // The start of the page, and what each command does.
-import { get, name, open, setName } from "./api.js";
+import { get, name, open, playsAtOnce, setName, setPlaysAtOnce } from "./api.js";
 import { choose, help } from "./dialogs.js";
 import { banner, by, el, seconds, toast } from "./dom.js";
 import { create, edit, flush, give, nudge, soloed, step, withTurn } from "./editing.js";
@@ -59,6 +59,11 @@ function zoom(by_) {
   by("zoom").textContent = `zoom ${Math.round(waves.zoom(waves.factor * by_, player.now()) * 10) / 10}×`;
 }
 
+function playAtOnce(value) {
+  setPlaysAtOnce(value);
+  by("autoplay").setAttribute("aria-pressed", String(value));
+}
+
 // Keys name persons as the page does: 1 is always the voice that is called p0 there.
 const solo = (shown) => player.only(voiceName(shown));
 const nextOwner = (person) => (person === null ? voiceName("p0") : person === voiceName("p0") ? voiceName("p1") : null);
@@ -90,6 +95,7 @@ const ACTS = {
   loop: () => withTurn((turn) => player.span(turn.start_s, turn.end_s, true)),
   playTurn: () => withTurn((turn) => player.span(turn.start_s, turn.end_s, false)),
   play: () => player.switch(),
+  autoplay: () => playAtOnce(!playsAtOnce()),
   back: () => player.seek(player.now() - 1),
   forth: () => player.seek(player.now() + 1),
   frameBack: () => player.seek(player.now() - lists.FRAME),
@@ -152,6 +158,8 @@ function buttons() {
     ),
   );
   by("play").addEventListener("click", () => run("play"));
+  by("autoplay").addEventListener("click", () => run("autoplay"));
+  playAtOnce(playsAtOnce());
   by("apart").addEventListener("click", () => run("apart"));
   by("speed").addEventListener("click", () => player.setRate(SPEEDS[(SPEEDS.indexOf(player.rate) + 1) % SPEEDS.length]));
   by("zoom").addEventListener("click", () => zoom(waves.factor > 8 ? 1 / waves.factor : 1.5));

@@ -1,5 +1,5 @@
 // The clip that is shown, and what is decided on it. Nothing counts until the server said that it is written.
-import { clipPath, get, post, sound } from "./api.js";
+import { clipPath, get, playsAtOnce, post, sound } from "./api.js";
 import { create, edit, flush, give, pending, select } from "./editing.js";
 import { banner, by, seconds, toast } from "./dom.js";
 import { Panels } from "./panels.js";
@@ -71,6 +71,7 @@ export async function show(id) {
       if (turn !== state.loading) return;
       document.documentElement.dataset.heard = id;
       document.documentElement.dataset.heardMs = String(Math.round(performance.now() - started));
+      if (playsAtOnce() && navigator.userActivation.hasBeenActive) player.play().catch(fail);
       ahead();
     });
   } catch (error) {
@@ -157,8 +158,8 @@ export function decide(kind, data) {
       return true;
     } catch (error) {
       fail(error);
-      if (error.status === 409) await reread(id);
-      else if (state.detail.id === id) settle(); // back to what is written
+      if (error.status === 409) await reread(id).catch(fail);
+      if (state.detail.id === id) settle(); // back to what is written
       return false;
     }
   });
@@ -174,10 +175,14 @@ export async function reread(id) {
 
 // The server's word on a clip after a decision.
 export async function took(told) {
-  queue.update([told.row]);
   banner("");
-  if (!state.detail || told.row.id !== state.detail.id) return;
+  const here = state.detail && told.row.id === state.detail.id;
+  if (here && told.seq < state.detail.seq) return; // an answer that was overtaken by a later one
+  queue.update([told.row]);
+  if (!here) return;
   const swapped = state.detail.verdict.swapped !== told.verdict.swapped;
+  const known = JSON.stringify([told.verdict, told.decisions]) === JSON.stringify([state.detail.verdict, state.detail.decisions]);
+  if (known) return; // what was drawn stays as it is, perhaps under somebody's hand
   Object.assign(state.detail, told);
   panels.update(state.detail, voiceName);
   if (swapped) await waved();
@@ -208,7 +213,7 @@ export async function takeBack(path, words) {
 
 // What others decided meanwhile.
 export async function others() {
-  if (document.hidden) return;
+  if (document.hidden || waves.held) return;
   try {
     const told = await get(`/api/changes?after=${state.seq}`);
     state.seq = told.seq;

@@ -14,6 +14,9 @@ export class Waves {
     this.told = told;
     this.rows = [];
     this.factor = 1;
+    this.held = false; // something is being dragged
+    by("tracks").addEventListener("pointerdown", () => (this.held = true), true);
+    for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, () => (this.held = false), true);
     new ResizeObserver(() => this.curves()).observe(by("tracks"));
   }
 
