@@ -404,6 +404,10 @@ def test_a_blind_round_shows_nothing_of_the_first(library: Library, tmp_path: Pa
         assert clip not in {row["id"] for row in blind.get("/api/queue").json()["rows"]}, "she knows it"
         assert "blind" in blind.decide("accept", clip=clip).json()["error"]
         assert open_round.row(clip)["disagree"]
+        other = next(item.id for item in sample.clips if item.second and item.id != clip)
+        blind.reviewer = "bob"
+        blind.decide("reject", {"reason": "noise"}, other)
+        assert open_round.row(other)["state"] == "open", "nor does the second lead the first"
 
 
 def test_a_fixed_name_holds_whatever_the_page_says(library: Library, tmp_path: Path) -> None:

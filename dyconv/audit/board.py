@@ -123,9 +123,15 @@ class Board:
         }
 
     def seen(self, clip: str, reviewer: str | None) -> list[Decision]:
-        """The decisions on a clip that a reviewer may know of, by time."""
+        """The decisions on a clip that a reviewer may know of, by time.
+
+        A second review does not lead the first either: it is told once somebody is done with the first.
+        """
         found = in_order(self._by_clip.get(clip, ()))
-        return found if self.round == 1 else [d for d in found if d.round == 2 and d.reviewer == reviewer]
+        if self.round == 2:
+            return [d for d in found if d.round == 2 and d.reviewer == reviewer]
+        first = [d for d in found if d.round == 1 or d.kind is Kind.UNDO]
+        return found if len(first) < len(found) and is_reviewed(settle(first, self.bases[clip])) else first
 
     def add(self, clip: str, reviewer: str, kind: str, data: Mapping[str, Any], base: str, seen: str | None = None) -> Decision:
         """Write a decision, at once.

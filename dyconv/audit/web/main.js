@@ -194,7 +194,7 @@ async function begin() {
   setInterval(others, ASKED_MS);
   window.addEventListener("pagehide", flush);
   document.documentElement.dataset.ready = "yes";
-  const first = wanted && queue.rows.has(wanted) ? wanted : queue.listed[0] || [...queue.rows.keys()][0];
+  const first = wanted && queue.rows.has(wanted) ? wanted : queue.nextOpen() || queue.listed[0] || [...queue.rows.keys()][0];
   if (first) await show(first);
   else by("title").textContent = "Nothing to review here.";
 }

@@ -5,7 +5,7 @@ const PEAK = 127;
 const OCHRE = "#a08c00";
 const DRAGGED = 12; // pixels up or down that make a press on a turn a move to another row
 const nonce = document.getElementById("nonce").content;
-const label = { mix: "mix", clean: "mix, cleaned" };
+const label = { mix: "mix", clean: "cleaned" };
 const translucent = (colour, share) => colour + Math.round(255 * share).toString(16).padStart(2, "0");
 
 export class Waves {
