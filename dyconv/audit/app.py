@@ -123,7 +123,7 @@ def _session_routes(app: FastAPI, library: Library, board: Board, access: Access
     @app.get("/api/session")
     def session(request: Request) -> dict[str, Any]:
         return {
-            "of": str(library.store).rstrip("/").rsplit("/", 1)[-1],
+            "of": _name(str(library.store)),
             "overlay": board.overlay.path.name,
             "clips": len(library.clips),
             "sample": len(board.places),
@@ -141,6 +141,12 @@ def _session_routes(app: FastAPI, library: Library, board: Board, access: Access
             name, value = access.cookie
             answer.set_cookie(name, value, httponly=True, samesite="strict", path="/media/")
         return answer
+
+
+def _name(root: str) -> str:
+    """The folder's name; of a release's version also what it is a version of."""
+    *_, before, last = ["", *root.rstrip("/").split("/")]
+    return f"{before} {last}".strip() if last[:1].isdigit() else last
 
 
 def _clip_routes(app: FastAPI, library: Library, board: Board, proxies: Proxies) -> None:
