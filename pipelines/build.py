@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 import typer
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 from dyconv.cli.run import Backend, Limit, Manifest, NoPack, Out, RetryFailed, Takedowns, Workers, run_job
 
 
@@ -37,9 +37,7 @@ def command(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
-    guarded(app)
+    run_alone(command)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 from dyconv.cli.run import run_job
 from dyconv.errors import DyconvError
 
@@ -119,6 +119,4 @@ def _tell(console: Console, out: Path, scores: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
-    guarded(app)
+    run_alone(main)

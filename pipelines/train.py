@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 import typer
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 from training.infp import options
 
 Processes = Annotated[int, typer.Option(min=1, help="that train together; with GPUs one each")]
@@ -63,9 +63,7 @@ def command(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
-    guarded(app)
+    run_alone(command)
 
 
 if __name__ == "__main__":

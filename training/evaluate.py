@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 
 
 class Baseline(StrEnum):
@@ -121,9 +121,7 @@ def command(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
-    guarded(app)
+    run_alone(command)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import logging
 
 import typer
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 from training.infp import options
 
 
@@ -50,9 +50,7 @@ def command(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
-    guarded(app)
+    run_alone(command)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 
 import typer
@@ -56,6 +57,13 @@ def build() -> typer.Typer:
 def main() -> None:
     """The entry point of the `dyconv` command."""
     guarded(build())
+
+
+def run_alone(command: Callable[..., object]) -> None:
+    """Run a module's only command."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(command)
+    guarded(app)
 
 
 def guarded(app: typer.Typer) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 from dyconv.errors import UsageError
 
 SETS = ("full", "small")
@@ -117,6 +117,4 @@ def _write(folder: Path, name: str, report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
-    guarded(app)
+    run_alone(main)

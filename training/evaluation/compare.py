@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 from dyconv.errors import UsageError
 from training.evaluation.results import GROUND_TRUTH, About, Report
 from training.evaluation.tables import Table, main_tables, views_of
@@ -105,9 +105,7 @@ def command(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
-    guarded(app)
+    run_alone(command)
 
 
 if __name__ == "__main__":

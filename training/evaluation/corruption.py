@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import typer
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 from dyconv.infp.agent import Agent
 from training.evaluation.case import ALL, Truth
 from training.evaluation.clock import Clock
@@ -220,9 +220,7 @@ def command(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
-    guarded(app)
+    run_alone(command)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 from dyconv.infp.stage1 import load_stage1
 from dyconv.infp.stage2 import Guidance, Stage2
 from dyconv.store import write_atomic
@@ -49,9 +49,7 @@ def measure(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(measure)
-    guarded(app)
+    run_alone(measure)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dyconv.cli import guarded
+from dyconv.cli import run_alone
 from dyconv.cli.run import run_job
 from dyconv.errors import UsageError
 from dyconv.manifest import MAX_ID, default_id, list_media
@@ -105,9 +105,7 @@ def command(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(command)
-    guarded(app)
+    run_alone(command)
 
 
 if __name__ == "__main__":
