@@ -28,12 +28,12 @@ from training.evaluation.results import (
     Described,
     Difference,
     Distribution,
-    Missing,
     Problem,
     Report,
     Result,
     SampleVideo,
     SystemInfo,
+    Unavailable,
 )
 from training.evaluation.tables import main_tables, short
 from training.evaluation.versus import verdicts
@@ -88,7 +88,7 @@ def report() -> Report:
         metrics,
         tuple(results),
         differences,
-        (Missing("lpips", "the file is not there", "dyconv models pull alexnet"),),
+        (Unavailable("lpips", "the file is not there", "dyconv models pull alexnet"),),
         (Problem(f"the video {EVIL} ends after 3 of 9 frames", "make it again", "c.p0", "ours", "interactive"),),
         {"decode": 12.0, "forward": 30.0, "metric": 4.0},
         samples,

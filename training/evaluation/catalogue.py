@@ -10,7 +10,8 @@ from importlib import import_module
 
 from dyconv.errors import UsageError
 from training.evaluation.evidence import Comparison, Extractor
-from training.evaluation.metric import Choice, Family, Metric, Unavailable
+from training.evaluation.metric import Choice, Family, Metric
+from training.evaluation.results import Unavailable
 
 # Families by the heading that their metrics stand under.
 SYSTEM = {

@@ -15,9 +15,9 @@ from training.evaluation.distributions import distributions
 from training.evaluation.engine import Engine
 from training.evaluation.evidence import Evidence
 from training.evaluation.job import Job
-from training.evaluation.metric import Choice, Metric, Sums
-from training.evaluation.results import GROUND_TRUTH, About, DataSet, Missing, Report, Result, number
-from training.evaluation.run import described, device_of, finish, spread
+from training.evaluation.metric import Metric, Sums
+from training.evaluation.results import GROUND_TRUTH, About, DataSet, Report, Result, number
+from training.evaluation.run import agent_of, choice_of, described, device_of, finish, spread
 from training.evaluation.sets import CaseSet, open_set
 from training.evaluation.spent import Spent
 from training.evaluation.tally import Tally
@@ -36,14 +36,17 @@ def compare(job: Job) -> int:
     Returns:
         Exit status, as of `training.evaluation.run.evaluate`.
     """
-    telling, device = Telling(), device_of(job)
+    telling, agent = Telling(), agent_of(job)
+    device = device_of(job) if agent is None else agent.device
     spent = Spent(device)
     sets = [_opened(job, data) for data in (job.data, str(job.against))]
     names = _names(sets)
     size = job.size or _size(sets[0])
     engines = []
     for name, cases in zip(names, sets, strict=True):
-        found = catalogue(_choice(job, device), job.metrics, DATASET)  # metrics are fitted: each set has its own objects
+        found = catalogue(
+            choice_of(job, agent, device), job.metrics, DATASET
+        )  # metrics are fitted: each set has its own objects
         chosen = spread(cases.cases, job.limit)
         folder = job.out / str(cases.about["version"])[:16]
         engines.append(Engine(cases, chosen, [], found, folder, size=size, device=device, spent=spent))
@@ -67,7 +70,7 @@ def compare(job: Job) -> int:
             metrics=tuple(one for one in described(engines[0].catalogue) if one.name in shown),
             results=tuple(results),
             differences=tuple(found_apart),
-            unavailable=tuple(Missing(one.name, one.why, one.fix) for one in engines[0].catalogue.unavailable),
+            unavailable=engines[0].catalogue.unavailable,
             problems=tuple(problem for engine in engines for problem in engine.problems),
             profile=spent.profile(),
             distributions=distributions({tally.system: tally.spread for tally in tallies}),
@@ -89,13 +92,6 @@ def _size(cases: CaseSet) -> int:
     """Side of the first set's pictures: both are looked at at one size, as sharpness depends on it."""
     case = cases.cases[0]
     return open_video(cases.truth(case).video, frames=case.frames, where=case.name).size
-
-
-def _choice(job: Job, device: torch.device) -> Choice:
-    from dyconv.infp.agent import Agent
-
-    stage1 = Agent.load(job.checkpoint if job.checkpoint != "reference" else None).stage1 if "infp" in job.features else None
-    return Choice(device=device, features=job.features, stage1=stage1, clusters=job.clusters, weights=job.weights)
 
 
 def _both(engines: list[Engine]) -> Iterator[Evidence]:

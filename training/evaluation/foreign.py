@@ -13,7 +13,8 @@ from torch import Tensor
 from dyconv.errors import ModelMissing, UsageError
 from dyconv.models import registry
 from dyconv.store import sha256_of
-from training.evaluation.metric import Choice, Unavailable
+from training.evaluation.metric import Choice
+from training.evaluation.results import Unavailable
 
 MODELS: Mapping[str, str] = {
     "alexnet": "alexnet",

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from training.evaluation.evidence import Comparison, Evidence, Extractor
+from training.evaluation.results import Unavailable
 
 if TYPE_CHECKING:
     from dyconv.infp.stage1 import Stage1
@@ -54,20 +55,6 @@ class Metric(Protocol):
     def value(self, sums: Sums) -> float:
         """Of added sums; NaN where they do not suffice."""
         ...
-
-
-@dataclass(frozen=True)
-class Unavailable:
-    """A metric that cannot be measured here.
-
-    Attributes:
-        why: what is missing.
-        fix: the command that makes it available.
-    """
-
-    name: str
-    why: str
-    fix: str
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ import numpy as np
 from dyconv.errors import UsageError
 from training.evaluation.evidence import Arrays, Chunk, Extraction, Extractor, Role, Shown
 from training.evaluation.faces import VERSION as FACES
-from training.evaluation.metric import Choice, Family, Metric, Unavailable
+from training.evaluation.metric import Choice, Family, Metric
+from training.evaluation.results import Unavailable
 
 if TYPE_CHECKING:
     from dyconv.infp.stage1 import Stage1

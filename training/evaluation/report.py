@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dyconv.store import fsync_path
+from dyconv.store import write_atomic
 from training.evaluation.plots import DISTRIBUTIONS, TIME, Plot, draw
 from training.evaluation.published import NOTE, TABLES
 from training.evaluation.results import About, Report
@@ -45,10 +44,10 @@ class ViewPart:
 def write(report: Report, out: Path) -> None:
     """Write the report into a folder, which is made; what is there of an earlier one is replaced."""
     out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "report.json", report.dumps())
+    write_atomic(out / "report.json", report.dumps().encode())
     plots = draw(report, out / "plots")
-    _replace(out / "report.md", markdown(report, plots))
-    _replace(out / "report.html", page(report, plots))
+    write_atomic(out / "report.md", markdown(report, plots).encode())
+    write_atomic(out / "report.html", page(report, plots).encode())
 
 
 def markdown(report: Report, plots: Sequence[Plot] = ()) -> str:
@@ -162,14 +161,3 @@ def _grid(table: Table, heads: Sequence[str], arrows: Mapping[str, str]) -> str:
         texts = [f"{text} ({cell.interval})" if cell.interval else text for text, cell in zip(texts, cells, strict=True)]
         lines.append("| " + " | ".join([*map(_md, row), *texts]) + " |")
     return "\n".join(lines)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file complete or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        fsync_path(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -123,7 +123,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Missing:
+class Unavailable:
     """A metric that could not be measured at all: why, and the command that changes that."""
 
     name: str
@@ -173,7 +173,7 @@ class Report:
     metrics: tuple[Described, ...]
     results: tuple[Result, ...]
     differences: tuple[Difference, ...] = ()
-    unavailable: tuple[Missing, ...] = ()
+    unavailable: tuple[Unavailable, ...] = ()
     problems: tuple[Problem, ...] = ()
     profile: Mapping[str, float] = field(default_factory=dict)
     samples: tuple[SampleVideo, ...] = ()

@@ -26,7 +26,6 @@ from training.evaluation.results import (
     DataSet,
     Described,
     Difference,
-    Missing,
     Report,
     SampleVideo,
     SystemInfo,
@@ -68,7 +67,7 @@ def evaluate(job: Job) -> int:
         UsageError: where the options do not fit, or nothing can be measured.
     """
     cases = open_set(job.data, job.views, only=job.only, without=job.without, train=job.train, cache=job.cache)
-    agent = _agent(job)
+    agent = agent_of(job)
     return finish(job, measured(job, cases, agent, _systems(job, cases, agent)))
 
 
@@ -77,7 +76,7 @@ def measured(job: Job, cases: CaseSet, agent: Agent | None, systems: Sequence[Sy
     telling = Telling()
     device = device_of(job) if agent is None else agent.device
     spent = Spent(device)
-    found = catalogue(_choice(job, agent, device), job.metrics)
+    found = catalogue(choice_of(job, agent, device), job.metrics)
     chosen = spread(cases.cases, job.limit)
     for system in systems:
         if isinstance(system, Folder):
@@ -97,7 +96,7 @@ def measured(job: Job, cases: CaseSet, agent: Agent | None, systems: Sequence[Sy
         metrics=described(found),
         results=results,
         differences=compared,
-        unavailable=tuple(Missing(one.name, one.why, one.fix) for one in found.unavailable),
+        unavailable=found.unavailable,
         problems=tuple(engine.problems),
         profile=spent.profile(),
         samples=written,
@@ -122,7 +121,7 @@ def described(found: Catalogue) -> tuple[Described, ...]:
     return tuple(Described(one.name, one.better, one.unit, one.about, found.groups[one.name]) for one in found.metrics)
 
 
-def _agent(job: Job) -> Agent | None:
+def agent_of(job: Job) -> Agent | None:
     """The weights that are measured; the packaged ones where only baselines or `infp` features need some."""
     from dyconv.infp.agent import Agent
 
@@ -174,7 +173,7 @@ def _size(job: Job, agent: Agent | None, systems: Sequence[System], chosen: Sequ
     )
 
 
-def _choice(job: Job, agent: Agent | None, device: torch.device) -> Choice:
+def choice_of(job: Job, agent: Agent | None, device: torch.device) -> Choice:
     """
     Raises:
         UsageError: for weights of a network that there is not.
@@ -244,10 +243,10 @@ def _about(job: Job, means: Means) -> About:
 
 def _weights(job: Job, means: Means) -> dict[str, str]:
     """Foreign networks that are there."""
-    out = {}
+    out, choice = {}, choice_of(job, means.agent, means.device)
     for name in foreign.MODELS:
         try:
-            foreign.find(name, _choice(job, means.agent, means.device))
+            foreign.find(name, choice)
         except ModelMissing:
             continue
         out[name] = str(foreign.pinned(name).sha256)

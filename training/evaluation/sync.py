@@ -15,7 +15,8 @@ from training.evaluation.distances import Mean, mean_sums
 from training.evaluation.evidence import Arrays, Chunk, Evidence, Extraction, Extractor, Shown
 from training.evaluation.faces import VERSION as FACES
 from training.evaluation.foreign import find, pinned, unavailable
-from training.evaluation.metric import Choice, Family, Metric, Sums, Unavailable
+from training.evaluation.metric import Choice, Family, Metric, Sums
+from training.evaluation.results import Unavailable
 
 if TYPE_CHECKING:
     from dyconv.models.mouth_sync import MouthSync
