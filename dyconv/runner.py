@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Protocol
 from dyconv import __version__
 from dyconv.errors import TooManyFailures, UsageError
 from dyconv.funnel import MANIFEST, Funnel, funnel_table, make_funnel
-from dyconv.ledger import RUN_FILE, Event, LedgerWriter, RunLock, SourceLog, State, stream_ledger
+from dyconv.ledger import RUN_FILE, Event, LedgerWriter, SourceLog, State, stream_ledger
 from dyconv.manifest import BadRow, Row, read_manifest
 from dyconv.models.registry import require
 from dyconv.recipe import Recipe
 from dyconv.records import Clip, Source, dump, source_clip
+from dyconv.run_lock import RunLock
 from dyconv.store import Store, sha256_of
 from dyconv.tombstones import lists_for
 from dyconv.work import Plan, Task, make_plan, read_clip, source_fingerprint, story_fingerprint, sweep_scratch

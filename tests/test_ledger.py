@@ -14,7 +14,6 @@ from dyconv.errors import DyconvError, StoreError
 from dyconv.ledger import (
     Event,
     LedgerWriter,
-    RunLock,
     SourceLog,
     State,
     clip_standings,
@@ -23,6 +22,7 @@ from dyconv.ledger import (
     source_standing,
     stream_ledger,
 )
+from dyconv.run_lock import RunLock
 from dyconv.store import Store
 
 BEGUN = Event("s", "s", State.PENDING, fp="f")
@@ -131,7 +131,7 @@ def test_a_clip_with_its_segments_id_is_not_taken_for_it() -> None:
 
 HOLD = """
 import sys, time
-from dyconv.ledger import RunLock
+from dyconv.run_lock import RunLock
 from dyconv.store import Store
 with RunLock(Store(sys.argv[1])):
     print("held", flush=True)

@@ -27,7 +27,8 @@ def pack(
     from dyconv.audit.application import keep_overlay, pack_audited
     from dyconv.audit.overlay import Annotations, read_overlay
     from dyconv.errors import UsageError
-    from dyconv.ledger import RUN_FILE, RunLock
+    from dyconv.ledger import RUN_FILE
+    from dyconv.run_lock import RunLock
     from dyconv.runner import kept_clips
     from dyconv.store import Store
 
