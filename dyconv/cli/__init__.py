@@ -14,6 +14,7 @@ from dyconv.errors import DyconvError
 COMMANDS: dict[str, str] = {
     "run": "dyconv.cli.run:run",
     "status": "dyconv.cli.status:status",
+    "logs": "dyconv.cli.logs:logs",
     "replay": "dyconv.cli.replay:replay",
     "pack": "dyconv.cli.pack:pack",
     "check": "dyconv.cli.check:check",
