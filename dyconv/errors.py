@@ -49,8 +49,23 @@ class ResourceError(DyconvError):
     """What a stage asks for can never be met by this machine or cluster."""
 
 
+class MachineError(DyconvError):
+    """No clip is at fault but the machine: a full disk, storage that is away. Stops the run; what is finished stays."""
+
+
+class Stalled(DyconvError):
+    """There is work, and for too long there was no worker to give it to."""
+
+
 class StoreError(DyconvError):
     """An asset is missing, truncated or not what its record says."""
+
+
+class StorageDown(MachineError):
+    """The storage does not answer, refuses this machine, or is full: no clip's fault. The run stops, finished work stays.
+
+    No `StoreError`: who can do without an object must not take a storage that is away for one that lacks it.
+    """
 
 
 class ShardError(DyconvError):

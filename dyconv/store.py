@@ -7,20 +7,24 @@ store's root.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
+from dyconv.copies import Copies
 from dyconv.errors import StoreError
 from dyconv.records import Ref
+from dyconv.remote import Remote
 
 SCRATCH = ".scratch"  # below a local store's root: unfinished files, which a run sweeps when their process is gone
 _CHUNK = 1 << 20
+_TOGETHER = 32  # small objects read at once from a remote store
 
 
 def sha256_of(path: Path) -> str:
@@ -86,51 +90,62 @@ def safe_path(path: str) -> str:
 class Store:
     """A root on a file system. Picklable: workers make their own connection.
 
+    Storage that does not answer is a `StorageDown`, after the retries of `dyconv.remote`; what lacks an object is a
+    `StoreError`.
+
     Args:
         root: a local path, or a URI with a protocol fsspec knows.
-        cache: local folder for copies of remote objects; a temporary one if not given.
+        cache: local folder for copies of remote objects, which is its owner's to clear; a temporary one if not given, see
+            `trim`.
     """
 
     def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
         text = str(root).removeprefix("file://")
         self.remote = "://" in text
         self.root = text.rstrip("/") if self.remote else str(Path(text).absolute())
-        self._cache = Path(cache) if cache else None
+        self._files = Remote(self.root) if self.remote else None
+        self._copies = Copies(Path(cache) if cache else None)
 
     def __str__(self) -> str:
         return self.root
 
     @property
-    def _fs(self) -> Any:
-        import fsspec
+    def files(self) -> Remote:
+        """The file system of a remote store."""
+        assert self._files is not None
+        return self._files
 
-        return fsspec.filesystem(self.root.split("://", 1)[0])
-
-    def _url(self, path: str) -> str:
+    def url(self, path: str) -> str:
+        """Where an object lies: a local path, or a URI."""
         return f"{self.root}/{safe_path(path)}"
 
-    def local(self, path: str) -> Path:
+    def local(self, path: str, size: int | None = None) -> Path:
         """A readable local path of an object: itself on a local store, else a copy fetched once.
 
+        Args:
+            size: bytes it must have, if known; a copy of another size is fetched anew.
+
         Raises:
-            StoreError: if it is not there.
+            StoreError: if it is not there, or not of this size.
+            StorageDown: if the storage fails, or the local disk is full.
         """
         if not self.remote:
-            found = Path(self._url(path))
+            found = Path(self.url(path))
             if not found.is_file():
-                raise StoreError(f"{path} is not in {self.root}", hint="run the same command again to rebuild it")
-            return found
-        if self._cache is None:
-            self._cache = Path(tempfile.mkdtemp(prefix="dyconv-cache-"))
-        copy = self._cache / safe_path(path)
-        if not copy.is_file():
-            if not self.exists(path):
-                raise StoreError(f"{path} is not in {self.root}", hint="run the same command again to rebuild it")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
-            self._fs.get_file(self._url(path), str(temporary))
-            os.replace(temporary, copy)
-        return copy
+                raise self._lacking(path)
+        else:
+            found = self._copies.path(safe_path(path))
+            if not found.is_file() or (size is not None and found.stat().st_size != size):
+                try:
+                    self.files.download(self.url(path), found)
+                except FileNotFoundError as error:
+                    raise self._lacking(path) from error
+        if size is not None and (has := found.stat().st_size) != size:
+            raise StoreError(f"{path} in {self.root} has {has} bytes, not {size}", hint="delete it and run again")
+        return found
+
+    def _lacking(self, path: str) -> StoreError:
+        return StoreError(f"{path} is not in {self.root}", hint="run the same command again to rebuild it")
 
     def verified(self, ref: Ref) -> Path:
         """Like `local`, after comparing size and sha256 with the reference."""
@@ -139,70 +154,117 @@ class Store:
             raise StoreError(f"{ref.path} in {self.root} is not what was written", hint="delete it and run again")
         return path
 
+    def trim(self) -> None:
+        """Remove copies of remote objects until what is left is bounded, the longest unused first.
+
+        To be called between two tasks: paths that `local` gave before may be gone.
+        """
+        self._copies.trim()
+
     def exists(self, path: str) -> bool:
-        return bool(self._fs.exists(self._url(path))) if self.remote else Path(self._url(path)).exists()
+        return self.files.exists(self.url(path)) if self.remote else Path(self.url(path)).exists()
 
     def size(self, path: str) -> int:
         """Bytes of an object that is there."""
-        if self.remote:
-            return int(self._fs.size(self._url(path)))
-        return Path(self._url(path)).stat().st_size
+        return self.files.size(self.url(path)) if self.remote else Path(self.url(path)).stat().st_size
 
-    def put(self, local: Path, path: str) -> Ref:
-        """Move a finished local file into the store under `path` (replacing what was there)."""
+    def sizes(self, path: str = "") -> dict[str, int | None]:
+        """Names directly under a folder, the root if not given, with their bytes (None of a folder). One request.
+
+        Temporary files are not shown; of a folder that is not there it is empty.
+        """
+        url = self.url(path) if path else self.root
+        if self.remote:
+            found = self.files.sizes(url)
+        else:
+            try:
+                with os.scandir(url) as entries:
+                    found = {entry.name: None if entry.is_dir() else entry.stat().st_size for entry in entries}
+            except (FileNotFoundError, NotADirectoryError):
+                return {}
+        return {name: found[name] for name in sorted(found) if not name.startswith(".")}
+
+    def put(self, local: Path, path: str, *, keep: bool = False) -> Ref:
+        """Move a finished local file into the store under `path` (replacing what was there).
+
+        Args:
+            keep: of a remote store, the file becomes the local copy, for whoever reads it next in this process.
+        """
         ref = Ref(path=safe_path(path), sha256=sha256_of(local), size=local.stat().st_size)
         if self.remote:
-            self._fs.makedirs(self._url(path).rsplit("/", 1)[0], exist_ok=True)
-            self._fs.put_file(str(local), self._url(path))
-            local.unlink()
+            self.files.upload(local, self.url(path))
+            self._copies.take(local, ref.path, keep=keep)
             return ref
-        target = Path(self._url(path))
+        target = Path(self.url(path))
         target.parent.mkdir(parents=True, exist_ok=True)
         fsync_path(local)
         try:
             os.replace(local, target)
-        except OSError:  # another file system: copy beside the target first, so that the rename is atomic
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # Another file system: copy beside the target first, so that the rename is atomic.
             temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-            shutil.copyfile(local, temporary)
-            fsync_path(temporary)
-            os.replace(temporary, target)
+            try:
+                shutil.copyfile(local, temporary)
+                fsync_path(temporary)
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
             local.unlink()
         fsync_path(target.parent)
         return ref
 
     def upload(self, local: Path, path: str) -> None:
         """Copy a local file to an object of a remote store; the file stays."""
-        self._fs.makedirs(self._url(path).rsplit("/", 1)[0], exist_ok=True)
-        self._fs.put_file(str(local), self._url(path))
+        self.files.upload(local, self.url(path))
 
     def open(self, path: str) -> BinaryIO:
-        """An object to read from and to seek in; of a remote one only what is asked for is transferred."""
+        """An object to read from and to seek in; of a remote one only what is asked for is transferred.
+
+        Raises:
+            FileNotFoundError: if it is not there.
+        """
         if self.remote:
-            return cast(BinaryIO, self._fs.open(self._url(path), "rb"))
-        return Path(self._url(path)).open("rb")
+            return cast(BinaryIO, self.files.ask("opening", self.url(path), lambda fs: fs.open(self.url(path), "rb")))
+        return Path(self.url(path)).open("rb")
 
     def read_bytes(self, path: str) -> bytes:
-        if self.remote:
-            return bytes(self._fs.cat_file(self._url(path)))
         try:
-            return Path(self._url(path)).read_bytes()
+            return self.files.read(self.url(path)) if self.remote else Path(self.url(path)).read_bytes()
         except FileNotFoundError as error:
             raise StoreError(f"{path} is not in {self.root}") from error
 
+    def read_many(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """The contents of several objects, in their order. Remote ones are fetched some at a time, not one after the other."""
+        if not self.remote:
+            yield from map(self.read_bytes, paths)
+            return
+        for begin in range(0, len(paths), _TOGETHER):
+            yield from self.files.read_many([self.url(path) for path in paths[begin : begin + _TOGETHER]])
+
     def write_bytes(self, path: str, data: bytes) -> None:
         if self.remote:
-            self._fs.makedirs(self._url(path).rsplit("/", 1)[0], exist_ok=True)
-            self._fs.pipe_file(self._url(path), data)
+            self.files.write(self.url(path), data)
+            self._copies.drop(safe_path(path))
         else:
-            write_atomic(Path(self._url(path)), data, scratch=Path(self.root) / SCRATCH)
+            write_atomic(Path(self.url(path)), data, scratch=Path(self.root) / SCRATCH)
+
+    def discard(self, path: str) -> None:
+        """Remove one object, no folder; nothing happens where there is none."""
+        if self.remote:
+            self.files.discard(self.url(path))
+            self._copies.drop(safe_path(path))
+        else:
+            Path(self.url(path)).unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
         """Remove an object or a folder with all that is in it; nothing happens where there is none."""
         if self.remote:
-            if self.exists(path):
-                self._fs.rm(self._url(path), recursive=True)
+            self.files.remove(self.url(path))
+            self._copies.drop(safe_path(path))
             return
-        target = Path(self._url(path))
+        target = Path(self.url(path))
         if target.is_dir():
             shutil.rmtree(target)
         else:
@@ -211,19 +273,16 @@ class Store:
     def walk(self) -> Iterator[str]:
         """Paths of all files below the root, sorted."""
         if self.remote:
-            root = str(self._fs._strip_protocol(self.root)).rstrip("/") + "/"
-            yield from sorted(str(path).removeprefix(root) for path in self._fs.find(self.root))
+            root = str(self.files.fs._strip_protocol(self.root)).rstrip("/") + "/"
+            yield from (path.removeprefix(root) for path in self.files.find(self.root))
             return
         top = Path(self.root)
         yield from sorted(path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file() or path.is_symlink())
 
     def list(self, path: str = "") -> Iterator[str]:
         """Names directly under a folder, the root if not given, sorted; temporary files are not shown."""
-        url = self._url(path) if path else self.root
         if self.remote:
-            found = self._fs.ls(url, detail=False) if self._fs.exists(url) else []
-            names = [str(item).rstrip("/").rsplit("/", 1)[-1] for item in found]
-        else:
-            folder = Path(url)
-            names = os.listdir(folder) if folder.is_dir() else []
-        yield from sorted(name for name in names if not name.startswith("."))
+            yield from self.sizes(path)
+            return
+        folder = Path(self.url(path) if path else self.root)
+        yield from sorted(name for name in (os.listdir(folder) if folder.is_dir() else []) if not name.startswith("."))
