@@ -167,6 +167,29 @@ class Remote:
             return False
         return True
 
+    def replace(self, url: str, data: bytes, tag: str | None) -> str | None:
+        """Write an object anew if it is still the one with this tag; unconditionally with no tag.
+
+        Returns:
+            The tag of what was written; None where the object was another or is gone, and where the storage has no tags.
+        """
+        if self.protocol not in _S3:
+            self.write(url, data)
+            return None
+        still = {"IfMatch": tag} if tag else {}
+
+        def put(fs: Any) -> str | None:
+            try:
+                return str(fs.pipe_file(url, data, **still)["ETag"])
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if getattr(error.__cause__, "response", {}).get("Error", {}).get("Code") in ("PreconditionFailed", "412"):
+                    return None
+                raise
+
+        return self.ask("writing", url, put)
+
     def upload(self, local: Path, url: str) -> None:
         """Copy a local file to an object, and see that it is there whole."""
         size = local.stat().st_size
