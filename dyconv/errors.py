@@ -6,6 +6,8 @@ on it. Whatever is about the data itself is not an error: stages yield a `Drop` 
 
 from __future__ import annotations
 
+_LONGEST = 3000  # characters of an error: what it quotes may be as long as somebody's file
+
 
 class DyconvError(Exception):
     """Base of all errors meant for a person. `hint` says what to do about it."""
@@ -14,14 +16,22 @@ class DyconvError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = shown(message)
+        self.hint = None if hint is None else shown(hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.hint)
+
+
+def shown(text: str) -> str:
+    """Text as a terminal and UTF-8 can show it: half characters and control characters, which errors quote from damaged files,
+    are written as escapes."""
+    if not text.isprintable():
+        text = "".join(sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in text[:_LONGEST])
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _rebuild(kind: type[DyconvError], message: str, hint: str | None) -> DyconvError:

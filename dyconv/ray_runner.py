@@ -1,118 +1,151 @@
 """The Ray backend: the only module that imports Ray.
 
-Rows of text flow through actor pools of Ray Data; assets never do. A row carries a task (JSON of a clip and where it
-stands) and the events that led to it. Consecutive stages that ask for the same resources share a pool, and a pool ends
-where a stage splits, so that segments and clips spread over all workers. A row is a block of its own: what is ready
-moves on at once, and the driver writes it down as it comes.
+A worker is an actor that keeps a supervised process (`dyconv.supervise`); the actors that do the same stages are a pool.
+Tasks and what became of them travel as small pieces of JSON; assets never do, so the object store stays empty. An actor
+with a task speaks every few seconds: one that falls silent is given up, and its task goes to another.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, replace
+from multiprocessing import connection
 from typing import Any
 
-from dyconv import errors
-from dyconv.errors import DyconvError
+from dyconv.child import Job
+from dyconv.errors import ResourceError
 from dyconv.ledger import Event
-from dyconv.pool import Job
+from dyconv.pool import USABLE
 from dyconv.recipe import Recipe
 from dyconv.resources import Machine, check_resources, this_machine
+from dyconv.scheduler import Scheduler
 from dyconv.stages.base import Resources
-from dyconv.work import Plan, Task, Worker
+from dyconv.supervise import Supervisor
+from dyconv.task import Death, Kind, Notice, Plan, Report, Task
 
-_SHARE = 0.95  # of the cluster's CPUs: what the pools may take together
-_ROOMY = 4  # a cluster with so many times the CPUs of one worker of each group is told what each group really asks for
-_CROWD = 2  # worker processes a CPU on a smaller one, where most of them wait for each other most of the time
-_INPUT_BLOCKS = 2000
-_OBJECT_STORE = 512 * 2**20  # for a local Ray: only records go through it
+_SHARE = 0.95  # of the CPUs of a node that is too small: what the workers on it may take together
+_OBJECT_STORE = 256 * 2**20  # for a local Ray: only records go through it
+_TICK_S = 1.0  # between an actor's looks at its process
+_HEARTBEAT_S = 10.0
+_SILENT_S = 180.0  # without a word from an actor with a task, before it is given up
+_LOOK_S = 5.0  # between two looks at what nodes there are
+_IDLE_S = 120.0  # before a worker that nothing waits for makes room
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Stages `[start, end)` of the plan in one actor pool of 1 to `most` workers; `asks` is what Ray is told of each."""
+    """The steps that one kind of worker does, what Ray is told that one asks for, and how many there may be."""
 
-    start: int
-    end: int
+    steps: frozenset[int]
     asks: Resources
     most: int
 
 
 def make_pools(plan: Plan, recipe: Recipe, nodes: list[Machine], workers: int | None = None) -> list[Pool]:
-    """Group the stages so that one worker of every pool fits into the cluster at the same time.
+    """Who does what: stages without a GPU share workers, and so do those that ask for the same part of one.
 
-    Ray Data starts every pool before the first row moves, and waits for ever for one that cannot start. On a large
-    cluster a pool is a run of stages that ask for the same. On a small one, stages that need no GPU also share a worker
-    though they ask for different amounts, and the CPUs Ray is told of are scaled down: the processes share the cores.
+    One worker of every pool fits into the cluster at the same time, so that no pool waits for another to end. On a
+    cluster too small for that, stages on GPUs share workers, and workers share cores.
+
+    Args:
+        workers: how many in a pool, also if more than fit by now: an autoscaler sees them waiting.
     """
-    cpus = sum(node.cpus for node in nodes)
-    groups = _groups(plan, recipe, lambda one, other: one == other)
-    roomy = cpus >= _ROOMY * sum(asks.cpus for _, _, asks in groups)
+    needs = _needs(plan, recipe, {recipe.asks(step.stage).gpus for step in plan.steps})
+    if not _fit_together([need for _, need in needs], nodes):
+        needs = _needs(plan, recipe, {0.0, max(need.gpus for _, need in needs)})
+    crowded = not _fit_together([need for _, need in needs], nodes)
+    smallest = min((node.cpus for node in nodes if node.cpus), default=0.0)
+    cpus, gpus = (sum(getattr(node, what) for node in nodes) for what in ("cpus", "gpus"))
+    cpus -= sum(need.cpus for _, need in needs)  # what is left beside one of each
+    gpus -= sum(need.gpus for _, need in needs)
+    on_gpus = sum(need.gpus > 0 for _, need in needs)
     pools = []
-    if roomy:
-        for start, end, asks in groups:
-            pools.append(Pool(start, end, asks, min(_fitting(asks, nodes), workers or _fitting(asks, nodes))))
-        return pools
-    groups = _groups(plan, recipe, lambda one, other: not one.gpus and not other.gpus)
-    many = max(1, math.ceil(_CROWD * cpus / len(groups)))
-    memory = sum(asks.memory for _, _, asks in groups)
-    if memory:
-        many = max(1, min(many, sum(node.memory for node in nodes) // memory))
-    # Rounded down to what Ray counts in, so that the sum still fits.
-    share = int(_SHARE * cpus / (len(groups) * many) * 1000) / 1000
-    for start, end, asks in groups:
-        most = min(many, _fitting(replace(asks, cpus=0.0), nodes)) if asks.gpus else many
-        told = Resources(cpus=min(share, asks.cpus), gpus=asks.gpus)
-        pools.append(Pool(start, end, told, min(most, workers or most)))
+    for index, (steps, need) in enumerate(needs):  # those on GPUs first: the others take what they leave
+        most = 1
+        if crowded:
+            need = Resources(int(1000 * _SHARE * smallest / len(needs)) / 1000, need.gpus)  # in what Ray counts in
+        else:
+            bounds = [float(_fitting(need, nodes) - 1), cpus / need.cpus if need.cpus else 64.0]
+            bounds += [gpus / (on_gpus - index) / need.gpus] if need.gpus else []
+            more = int(max(0.0, min(bounds)))
+            most, cpus, gpus = 1 + more, cpus - more * need.cpus, gpus - more * need.gpus
+        pools.append(Pool(steps, need, workers or most))
     return pools
 
 
-def _groups(plan: Plan, recipe: Recipe, together: Callable[[Resources, Resources], bool]) -> list[tuple[int, int, Resources]]:
-    """Runs of stages that may share a worker, each with the most any of them asks for. A run ends where a stage splits."""
-    groups: list[tuple[int, int, Resources]] = []
+def _needs(plan: Plan, recipe: Recipe, kinds: set[float]) -> list[tuple[frozenset[int], Resources]]:
+    """The steps of each kind of worker, and the most that any of them asks for; by GPUs, the largest first."""
+    groups: dict[float, dict[int, Resources]] = {gpus: {} for gpus in sorted(kinds, reverse=True)}
     for index, step in enumerate(plan.steps):
         asks = recipe.asks(step.stage)
-        if groups and not plan.steps[index - 1].stage.splits and together(groups[-1][2], asks):
-            start, _, before = groups.pop()
-            both = zip(astuple(before), astuple(asks), strict=True)
-            groups.append((start, index + 1, Resources(*(max(pair) for pair in both))))
+        groups[min(gpus for gpus in kinds if gpus >= asks.gpus)][index] = asks
+    found = []
+    for group in filter(None, groups.values()):
+        columns = zip(*(astuple(asks) for asks in group.values()), strict=True)
+        found.append((frozenset(group), Resources(*(max(column) for column in columns))))
+    return found
+
+
+def _fit_together(needs: list[Resources], nodes: list[Machine]) -> bool:
+    """Whether the nodes hold one of each at the same time, each put where it fits first."""
+    room = list(nodes)
+    for need in needs:
+        for index, node in enumerate(room):
+            if need.cpus <= node.cpus and need.gpus <= node.gpus and need.memory <= node.memory:
+                room[index] = Machine(node.name, node.cpus - need.cpus, node.gpus - need.gpus, node.memory - need.memory)
+                break
         else:
-            groups.append((index, index + 1, asks))
-    return groups
+            return False
+    return True
 
 
-def _fitting(asks: Resources, nodes: Iterable[Machine]) -> int:
-    """How many workers fit if they had all nodes to themselves, at least one."""
+def _fitting(need: Resources, nodes: Iterable[Machine]) -> int:
+    """How many workers fit if they had all nodes to themselves."""
     total = 0
     for node in nodes:
-        bounds = [node.cpus / asks.cpus if asks.cpus else 64.0]
-        bounds += [node.gpus / asks.gpus] if asks.gpus else []
-        bounds += [node.memory / asks.memory] if asks.memory else []
+        bounds = [node.cpus / need.cpus if need.cpus else 64.0]
+        bounds += [node.gpus / need.gpus] if need.gpus else []
+        bounds += [node.memory / need.memory] if need.memory else []
         total += int(min(bounds))
-    return max(1, total)
+    return total
 
 
 class RayBackend:
     """Runs tasks on the cluster this process belongs to, or on a local Ray started for the run.
 
+    Args:
+        workers: how many in a pool; None: as many as fit.
+        worker_memory: bytes above which a worker is killed; None: only when its node has nothing left.
+        patience: see `Scheduler`.
+        wait: seconds that a cluster has to bring the nodes that the stages need.
+
     Raises:
-        ResourceError: at once, if a stage asks for more than any node has.
+        ResourceError: if a stage asks for more than any node has.
     """
 
-    def __init__(self, job: Job, plan: Plan, recipe: Recipe, workers: int | None = None) -> None:
-        self._job = job
+    def __init__(
+        self,
+        job: Job,
+        recipe: Recipe,
+        plan: Plan,
+        workers: int | None = None,
+        worker_memory: int | None = None,
+        patience: float = 600.0,
+        wait: float = 0.0,
+    ) -> None:
+        self._job, self._recipe, self._plan, self._workers = job, recipe, plan, workers
+        self._worker_memory, self._patience = worker_memory, patience
         if not joins_cluster():
             check_resources(recipe, this_machine())  # seconds earlier than a Ray that would say the same
         self._started = connect()
         try:
-            nodes = cluster_nodes()
-            check_resources(recipe, nodes)
-            self._pools = make_pools(plan, recipe, nodes, workers)
+            _wait_for_nodes(recipe, wait if not self._started else 0.0)
         except BaseException:
             self.close()
             raise
@@ -124,72 +157,206 @@ class RayBackend:
         if self._started:
             ray.shutdown()
 
-    def run(self, tasks: Iterable[Task]) -> Generator[Event, None, None]:
-        import ray.data
+    def pools(self) -> list[Pool]:
+        return make_pools(self._plan, self._recipe, cluster_nodes(), self._workers)
 
-        _quiet_data()
-        rows = [_row(task=task) for task in tasks]
-        dataset: Any = ray.data.from_items(rows, override_num_blocks=min(len(rows), _INPUT_BLOCKS))
-        del rows
-        for pool in self._pools:
-            asks = {"num_cpus": pool.asks.cpus, "num_gpus": pool.asks.gpus, "memory": pool.asks.memory}
-            dataset = dataset.flat_map(
-                _PoolWorker,
-                fn_constructor_kwargs={"job": self._job, "end": pool.end},
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.most, max_tasks_in_flight_per_actor=2),
-                **{name: value for name, value in asks.items() if value or name == "num_cpus"},
-            )
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-            for row in batch.to_pylist():
-                if row["fatal"]:
-                    raise _error(json.loads(row["fatal"]))
-                yield from (Event.from_json(event) for event in json.loads(row["events"]))
+    def run(self, tasks: Iterable[Task], count: int) -> Generator[Event | Notice | None, None, None]:
+        with closing(_Actors(self._job, self.pools, self._worker_memory)) as crew:
+            yield from Scheduler(crew, self._patience).run(tasks, count)
 
 
-class _PoolWorker:
-    """One actor. Made cheaply: what can go wrong goes wrong on a row, where it can be told."""
+def _wait_for_nodes(recipe: Recipe, seconds: float) -> None:
+    """Return once every stage's worker fits on some node, after asking an autoscaler for that.
 
-    def __init__(self, job: Job, end: int) -> None:
-        self._job = job
-        self._end = end
-        self._worker: Worker | None = None
-
-    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, str]]:
-        if row["fatal"] or not row["task"]:
-            yield row
-            return
+    Raises:
+        ResourceError: if that is not so in time.
+    """
+    end = time.monotonic() + seconds
+    while True:
         try:
-            self._worker = self._worker or self._job.worker()
-            yield from _gather(
-                json.loads(row["events"]), self._worker.advance(Task.from_json(json.loads(row["task"])), self._end)
-            )
-        except DyconvError as error:
-            told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-            yield _row(fatal=json.dumps(told))
+            return check_resources(recipe, cluster_nodes())
+        except ResourceError as error:
+            if time.monotonic() >= end:
+                if not seconds:
+                    error.hint = f"{error.hint}; for nodes that are still to come: --wait SECONDS"
+                raise
+            _ask_for_nodes(recipe)
+            time.sleep(_TICK_S)
 
 
-def _gather(events: list[dict[str, Any]], items: Iterable[Event | Task]) -> Iterator[dict[str, str]]:
-    """Each task with the events before it, and a last row with the events that no task follows."""
-    for item in items:
-        if isinstance(item, Event):
-            events.append(item.to_json())
-        else:
-            yield _row(events, item)
-            events = []
-    if events:
-        yield _row(events)
+def _ask_for_nodes(recipe: Recipe) -> None:
+    from ray.autoscaler.sdk import request_resources
+
+    asks = [recipe.asks(stage) for stage in recipe.stages]
+    request_resources(bundles=[{"CPU": max(1, round(ask.cpus))} | ({"GPU": 1} if ask.gpus else {}) for ask in asks])
 
 
-def _row(events: Iterable[dict[str, Any]] = (), task: Task | None = None, fatal: str = "") -> dict[str, str]:
-    return {"events": json.dumps(list(events)), "task": json.dumps(task.to_json()) if task else "", "fatal": fatal}
+class _Work:
+    """What runs in an actor: a supervised process, and its word every few seconds."""
+
+    def __init__(self, job: Job, cpus: float, most: int | None) -> None:
+        here = this_machine()
+        share = min(1.0, max(cpus, 0.1) / here.cpus)
+        self._supervisor = Supervisor(job, int(USABLE * share * here.memory), most)
+
+    def name(self) -> str:
+        return self._supervisor.name
+
+    def work(self, text: str) -> Iterator[str]:
+        self._supervisor.give(Task.from_json(json.loads(text)))
+        heard = time.monotonic()
+        while self._supervisor.busy:
+            connection.wait([self._supervisor.pipe], _TICK_S)
+            for report in self._supervisor.reports():
+                heard = time.monotonic()
+                yield json.dumps(report.to_json())
+            if self._supervisor.busy and time.monotonic() - heard > _HEARTBEAT_S:
+                heard = time.monotonic()
+                yield ""
 
 
-def _error(told: dict[str, Any]) -> DyconvError:
-    """The error a worker met, of its own class where that is one of ours."""
-    kind = getattr(errors, told["kind"], DyconvError)
-    error: DyconvError = kind.__new__(kind)
-    DyconvError.__init__(error, told["message"], hint=told["hint"])
-    return error
+@dataclass(eq=False)
+class _Hand:
+    """An actor. `reports` is the stream of what it tells of the task it holds."""
+
+    actor: Any
+    pool: int
+    joining: Any  # the answer to its first call
+    name: str = "a new actor"
+    reports: Any = None
+    since: float = 0.0  # when it last spoke or became idle
+
+    def give(self, task: Task) -> None:
+        self.reports = self.actor.work.options(num_returns="streaming").remote(json.dumps(task.to_json()))
+        self.since = time.monotonic()
+
+
+class _Actors:
+    """The actors of a run: made when work waits for them, replaced when they are lost, ended when nothing waits."""
+
+    def __init__(self, job: Job, pools: Any, most_memory: int | None) -> None:
+        import ray
+
+        self._job, self._look, self._most_memory = job, pools, most_memory
+        self._pools: list[Pool] = pools()
+        self._looked = time.monotonic()
+        self._make: Any = ray.remote(_Work)
+        self._joining: list[_Hand] = []
+        self._hands: list[_Hand] = []
+        self._news: list[tuple[_Hand, Death | Notice]] = []
+
+    @property
+    def pools(self) -> int:
+        return len(self._pools)
+
+    def pool_of(self, step: int) -> int:
+        return next(index for index, pool in enumerate(self._pools) if step in pool.steps)
+
+    def hands(self, waiting: Sequence[int]) -> Sequence[_Hand]:
+        now = time.monotonic()
+        if now - self._looked > _LOOK_S:  # nodes come and go; who does what stays
+            self._looked = now
+            seen = {pool.steps: pool.most for pool in self._look()}
+            self._pools = [replace(pool, most=seen.get(pool.steps, pool.most)) for pool in self._pools]
+        self._join()
+        for index, wanted in enumerate(waiting):
+            mine = [hand for hand in self._hands if hand.pool == index]
+            idle = [hand for hand in mine if hand.reports is None]
+            coming = sum(hand.pool == index for hand in self._joining)
+            room = self._pools[index].most - len(mine) - coming
+            for _ in range(min(room, wanted - len(idle) - coming)):
+                self._add(index)
+            for hand in idle[1:] if not wanted else ():
+                if now - hand.since > _IDLE_S:
+                    self._end(hand)
+        return self._hands
+
+    def _add(self, index: int) -> None:
+        pool = self._pools[index]
+        job = replace(self._job, steps=pool.steps)
+        options: dict[str, Any] = {"num_cpus": pool.asks.cpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
+        options |= {"num_gpus": pool.asks.gpus} if pool.asks.gpus else {}
+        options |= {"memory": pool.asks.memory} if pool.asks.memory else {}
+        actor = self._make.options(**options).remote(job, pool.asks.cpus, self._most_memory)
+        self._joining.append(_Hand(actor, index, actor.name.remote()))
+
+    def _join(self) -> None:
+        """Take in the actors that are there by now."""
+        import ray
+
+        if not self._joining:
+            return
+        ready, _ = ray.wait([hand.joining for hand in self._joining], num_returns=len(self._joining), timeout=0)
+        for hand in [hand for hand in self._joining if hand.joining in ready]:
+            self._joining.remove(hand)
+            try:
+                hand.name = ray.get(hand.joining)
+            except ray.exceptions.RayError as error:
+                self._news.append((hand, _gone(error)))
+            else:
+                hand.since = time.monotonic()
+                self._hands.append(hand)
+                self._news.append((hand, Notice(Kind.JOINED, hand.name)))
+
+    def reports(self, timeout: float) -> Iterator[tuple[_Hand, Report | Death | Notice]]:
+        import ray
+
+        news, self._news = self._news, []
+        yield from news
+        working = {hand.reports: hand for hand in self._hands if hand.reports is not None}
+        waited = [*working, *(hand.joining for hand in self._joining)]
+        if not waited:
+            time.sleep(0 if news else timeout)
+            return
+        ray.wait(waited, timeout=0 if news else timeout)
+        ready, _ = ray.wait(list(working), num_returns=len(working), timeout=0) if working else ([], [])
+        now = time.monotonic()
+        for stream in ready:
+            hand = working[stream]
+            hand.since = now
+            told = self._read(hand)
+            if told is not None:
+                yield hand, told
+        for hand in working.values():
+            if hand.reports is not None and now - hand.since > _SILENT_S:
+                self._end(hand)
+                yield hand, Death(Kind.LOST, None, f"no word from {hand.name} for {now - hand.since:.0f} s")
+
+    def _read(self, hand: _Hand) -> Report | Death | None:
+        """The next thing it says; None for a sign of life."""
+        import ray
+
+        try:
+            text = ray.get(next(hand.reports))
+        except (ray.exceptions.RayError, StopIteration) as error:
+            self._end(hand)
+            return _gone(error)
+        if not text:
+            return None
+        report = Report.from_json(json.loads(text))
+        if report.rest is None:
+            hand.reports = None
+        return report
+
+    def _end(self, hand: _Hand) -> None:
+        import ray
+
+        hand.reports = None
+        with suppress(ValueError):
+            self._hands.remove(hand)
+        ray.kill(hand.actor)
+
+    def close(self) -> None:
+        for hand in [*self._hands, *self._joining]:
+            self._end(hand)
+
+    def told(self) -> str:
+        nodes = ", ".join(f"{node.name} ({node.cpus:g} CPUs, {node.gpus:g} GPUs)" for node in cluster_nodes()) or "no nodes"
+        return f"{len(self._hands)} workers, {len(self._joining)} that Ray has found no place for; {nodes}"
+
+
+def _gone(error: BaseException) -> Death:
+    return Death(Kind.LOST, None, f"{type(error).__name__}: {str(error).strip()[:500]}")
 
 
 def joins_cluster() -> bool:
@@ -239,17 +406,3 @@ def cluster_nodes() -> list[Machine]:
             name = f"node {node['NodeManagerAddress']}"
             nodes.append(Machine(name, has.get("CPU", 0.0), has.get("GPU", 0.0), int(has.get("memory", 0))))
     return nodes
-
-
-def _quiet_data() -> None:
-    """Settings of Ray Data for this process: one row a block, no bars, no end to waiting for a slow clip."""
-    from ray.data import DataContext
-
-    context = DataContext.get_current()
-    context.target_max_block_size = 1
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = -1
-    context.max_consecutive_actor_init_deaths = 10
-    for name in ("ray.data", "ray.data.dataset"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -17,7 +17,8 @@ from dyconv.recipe import Recipe
 from dyconv.records import Clip, Drop, source_clip
 from dyconv.stages.base import Files, check_contract
 from dyconv.store import Store
-from dyconv.work import make_plan, read_clip, read_done, read_failed_clip, work_folder
+from dyconv.task import make_plan
+from dyconv.work import read_clip, read_done, read_failed_clip, work_folder
 
 
 def replay(clip_id: str, stage_name: str, out: str, recipe_ref: str | None = None, keep: Path | None = None) -> int:

@@ -7,8 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from dyconv.errors import ResourceError
 from dyconv.recipe import Recipe
+
+_UNBOUND = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,32 @@ def this_machine() -> Machine:
     """What this process may use. GPUs are counted by their device files, so that nothing heavy is imported."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = sum(1 for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit())
-    return Machine("this machine", float(cpus), float(gpus), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return Machine("this machine", float(cpus), float(gpus), min(psutil.virtual_memory().total, _cgroup("memory.max")))
+
+
+def memory_left() -> int:
+    """Bytes that can still be used before something is killed: the machine's, or what its container has left."""
+    left = psutil.virtual_memory().available
+    bound = _cgroup("memory.max")
+    return int(left if bound == _UNBOUND else min(left, bound - _cgroup("memory.current") + _reclaimable()))
+
+
+def _cgroup(name: str) -> int:
+    """A number of this container's control group (version 2). Without one, or without a bound, a very large one."""
+    try:
+        text = Path(f"/sys/fs/cgroup/{name}").read_text().strip()
+    except OSError:
+        return _UNBOUND
+    return int(text) if text.isdigit() else _UNBOUND
+
+
+def _reclaimable() -> int:
+    """Bytes of files that the kernel drops when memory is asked for."""
+    try:
+        lines = Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 def check_resources(recipe: Recipe, machines: Machine | Iterable[Machine]) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -27,8 +29,10 @@ from dyconv.recipe import Recipe
 from dyconv.records import Clip, Source, dump, source_clip
 from dyconv.run_lock import RunLock
 from dyconv.store import Store, sha256_of
+from dyconv.task import Notice, Plan, Task, make_plan, source_fingerprint, story_fingerprint
 from dyconv.tombstones import lists_for
-from dyconv.work import Plan, Task, make_plan, read_clip, source_fingerprint, story_fingerprint, sweep_scratch
+from dyconv.watch import RunInfo, Watcher, watched, watchers_for
+from dyconv.work import read_clip, sweep_scratch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,11 +49,15 @@ class RunOptions:
 
     Attributes:
         backend: `ray` or `local`.
-        workers: local: processes (0 works in this one); ray: most actors in one pool. None leaves it to the backend.
+        workers: local: processes (0 works in this one); ray: actors in a pool, also more than fit by now, which an
+            autoscaler answers. None leaves it to the backend.
         limit: as if the manifest had only so many rows: the output folder then holds these sources and no others.
         retry_failed: execute again what failed in earlier runs.
         pack: write shards at the end.
         tombstones: lists of takedowns beside that of the manifest's folder; what stands in one is dropped, never fetched.
+        worker_memory: bytes above which a worker is killed; None: only when its machine has nothing left.
+        wait: seconds that a Ray cluster has to bring the nodes that the stages need.
+        patience: seconds without any worker at work, while there is work, after which the run is given up.
     """
 
     backend: str = "local"
@@ -58,6 +66,9 @@ class RunOptions:
     retry_failed: bool = False
     pack: bool = True
     tombstones: tuple[Path, ...] = ()
+    worker_memory: int | None = None
+    wait: float = 0.0
+    patience: float = 600.0
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -137,7 +148,8 @@ def run(
         begun += [_bad_row(row) for row in todo if isinstance(row, BadRow)]
         del before, stories
         try:
-            driver.execute(backend, sources, begun, removed)
+            watchers = driver.watchers(manifest, len(rows), len(todo)) if sources else []
+            driver.execute(backend, sources, begun, removed, watchers)
         finally:
             sweep_scratch(store)  # of workers that died on the way
             summary = driver.finish(len(todo))
@@ -194,23 +206,22 @@ def _version(name: str) -> str | None:
 class Backend(Protocol):
     """Executes tasks somewhere and hands back what became of them, in any order."""
 
-    def run(self, tasks: Iterable[Task]) -> Generator[Event, None, None]: ...
+    def run(self, tasks: Iterable[Task], count: int) -> Generator[Event | Notice | None, None, None]: ...
 
     def close(self) -> None: ...
 
 
 @dataclass
 class _Driver:
-    """The part of a run that talks to the ledger and to the person watching."""
+    """The part of a run that talks to the ledger and to those who watch."""
 
     store: Store
     recipe: Recipe
     plan: Plan
     options: RunOptions
     console: Console | None
-    counts: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
-    open: dict[str, SourceLog] = field(default_factory=dict)
-    done: int = 0
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+    counts: Counter[State] = field(default_factory=Counter)
 
     def say(self, text: str) -> None:
         if self.console is not None:
@@ -222,7 +233,21 @@ class _Driver:
         if waiting and not self.options.retry_failed:
             self.say(f"{waiting} failed in an earlier run and are not tried again: add --retry-failed to do so")
 
-    def execute(self, backend: Backend | None, sources: list[Source], begun: list[Event], removed: list[str]) -> None:
+    def watchers(self, manifest: Path, sources: int, todo: int) -> list[Watcher]:
+        options = self.options
+        backend, workers = options.backend, options.workers
+        return watchers_for(
+            RunInfo(self.run, self.store, self.recipe, self.plan, manifest, backend, workers, sources, todo, self.console)
+        )
+
+    def execute(
+        self,
+        backend: Backend | None,
+        sources: list[Source],
+        begun: list[Event],
+        removed: list[str],
+        watchers: list[Watcher],
+    ) -> None:
         """Run what is to be done, and write each result down as it comes.
 
         Raises:
@@ -234,10 +259,16 @@ class _Driver:
             if backend is None:
                 return
             tasks = (Task(source_clip(source), 0, source_fingerprint(source)) for source in sources)
-            with closing(backend), closing(backend.run(tasks)) as events:
-                for event in self._watch(events, len(sources)):
-                    ledger.add([event])
-                    self._note(event)
+            with closing(backend), closing(backend.run(tasks, len(sources))) as items, watched(watchers):
+                for item in items:
+                    if isinstance(item, Event):
+                        ledger.add([item])
+                    for watcher in watchers:
+                        if item is not None:
+                            watcher.note(item)
+                        watcher.tick(time.monotonic())
+                    if isinstance(item, Event):
+                        self._count(item)
 
     def backend(self) -> Backend:
         """The backend asked for.
@@ -245,28 +276,21 @@ class _Driver:
         Raises:
             ResourceError: if a stage asks for more than there is.
         """
-        from dyconv.pool import Job
+        from dyconv.child import Job
 
-        run = hashlib.sha256(f"{time.time_ns()}".encode()).hexdigest()[:16]
-        job = Job.of(self.plan, self.store, run, self.options.retry_failed)
-        if self.options.backend == "ray":
+        options = self.options
+        job = Job.of(self.plan, self.store, self.run, options.retry_failed)
+        if options.backend == "ray":
             from dyconv.ray_runner import RayBackend
 
-            return RayBackend(job, self.plan, self.recipe, self.options.workers)
+            bounds = (options.workers, options.worker_memory, options.patience, options.wait)
+            return RayBackend(job, self.recipe, self.plan, *bounds)
         from dyconv.pool import LocalBackend
 
-        return LocalBackend(job, self.recipe, self.options.workers)
+        return LocalBackend(job, self.recipe, options.workers, options.worker_memory, options.patience)
 
-    def _note(self, event: Event) -> None:
-        log = self.open.setdefault(event.source, SourceLog(event.source, None))
-        log.events.append(event)
-        if event.final or event.children is not None:
-            if log.complete:
-                del self.open[event.source]
-                self.done += 1
-            if event.state is State.FAILED:
-                self.say(f"[red]failed[/] {event.id} at {event.stage}: {event.reason}: {event.detail}")
-            self.counts[event.state] += event.final and not event.reused
+    def _count(self, event: Event) -> None:
+        self.counts[event.state] += event.final and not event.reused
         failed = self.counts[State.FAILED]
         ended = failed + self.counts[State.KEPT] + self.counts[State.DROPPED]
         if ended >= MIN_FOR_RATE and failed > self.recipe.max_failure_rate * ended:
@@ -275,33 +299,6 @@ class _Driver:
                 f"{self.recipe.name} allows; last: {event.stage}: {event.detail}",
                 hint="what is finished stays; correct the cause, then run again with --retry-failed",
             )
-
-    def _watch(self, events: Iterable[Event], total: int) -> Iterator[Event]:
-        """Pass events on and show how far the run is: a moving line on a terminal, else a line now and then."""
-        if self.console is None:
-            yield from events
-            return
-        if self.console.is_terminal:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-            tally = TextColumn("{task.description}")
-            columns = (TextColumn("sources"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), tally)
-            with Progress(*columns, console=self.console, transient=True) as progress:
-                bar = progress.add_task("", total=total)
-                for event in events:
-                    yield event
-                    progress.update(bar, completed=self.done, description=self._tally(event))
-            return
-        told = time.monotonic()
-        for event in events:
-            yield event
-            if time.monotonic() - told > 15:
-                told = time.monotonic()
-                self.say(f"{self.done} of {total} sources, {self._tally(event)}")
-
-    def _tally(self, event: Event) -> str:
-        kept, dropped, failed = (self.counts[state] for state in (State.KEPT, State.DROPPED, State.FAILED))
-        return f"{kept} clips kept, {dropped} dropped, {failed} failed, last {event.stage} {event.id}"
 
     def finish(self, executed: int) -> RunSummary:
         """Make the funnel of everything the ledger holds, write it, show it."""

@@ -1,9 +1,9 @@
 """The unit of work: one stage on one clip, done at most once, wherever and however often it is asked for.
 
 Everything a stage makes of a clip lies in `work/<stage>/<fp[:2]>/<fp>/`, where `fp` is the fingerprint of all that led to
-it. `done.json` is written last: where it is, nothing is executed again. `failed.json` says why it could not be done;
-`attempt.json` counts how often a worker began and was never heard of again, so that a clip that kills its worker is
-given up instead of killing one after the other. This is the one place where exceptions are caught.
+it. `done.json` is written last: where it is, nothing is executed again. `failed.json` says why it could not be done. A
+task says how its workers ended, so that a clip that kills its worker is given up instead of killing one after the
+other. This is the one place where exceptions are caught.
 """
 
 from __future__ import annotations
@@ -17,103 +17,29 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dyconv import __version__
-from dyconv.errors import DyconvError, StoreError
+from dyconv import __version__, logs
+from dyconv.errors import DyconvError, MachineError, StoreError
 from dyconv.ledger import Event, State
-from dyconv.manifest import local_path
-from dyconv.models.registry import weight_hashes
-from dyconv.recipe import Recipe
-from dyconv.records import Clip, Drop, DropReason, Source, dump
+from dyconv.records import Clip, Drop, DropReason, dump
 from dyconv.stages.base import Files, Stage, check_contract
 from dyconv.store import SCRATCH, Store, scratch_prefix
+from dyconv.task import Death, Kind, Notice, Plan, Report, Step, Task
 
-MAX_ATTEMPTS = 3  # worker deaths on one clip in one run, before the clip is given up
 _STALE_S = 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage of a recipe with the hashes of its weights and the number of splits before it."""
-
-    stage: Stage
-    weights: tuple[str, ...]
-    level: int
-
-    def fingerprint(self, upstream: str) -> str:
-        return self.stage.fingerprint(upstream, self.weights)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A recipe ready to run. Small, picklable, the same for every worker.
-
-    Attributes:
-        steps: the stages in order.
-        fingerprint: of all stages, fields and weights together: what a source is to go through.
-        recipe_file: where the recipe was loaded from if it is no installed module; a worker loads it first.
-    """
-
-    steps: tuple[Step, ...]
-    fingerprint: str
-    recipe_file: str | None = None
-
-
-def make_plan(recipe: Recipe, recipe_file: str | None = None) -> Plan:
-    """Resolve the weights of every stage. Reads hashes only; loads no model."""
-    steps: list[Step] = []
-    level = 0
-    fingerprint = ""
-    for stage in recipe.stages:
-        weights = tuple(item for model in stage.models() for item in weight_hashes(model))
-        steps.append(Step(stage, weights, level))
-        level += stage.splits
-        fingerprint = stage.fingerprint(fingerprint, weights)
-    return Plan(tuple(steps), fingerprint, recipe_file)
-
-
-def source_fingerprint(source: Source) -> str:
-    """What identifies a source's content: its row, and of a local file also size and time of last change.
-
-    Size and time stand for the bytes as in make and rsync: reading whole videos to find that nothing changed would take
-    longer than the run. A file that was only touched is processed again; that costs time and changes nothing.
-    """
-    row: dict[str, Any] = source.to_json()
-    for name, url in (("file", source.url), ("partner_file", source.partner_url or "")):
-        if path := local_path(url):
-            try:
-                stat = path.stat()
-            except OSError:
-                row[name] = None
-            else:
-                row[name] = [stat.st_size, stat.st_mtime_ns]
-    return hashlib.sha256(dump(row)).hexdigest()
-
-
-def story_fingerprint(source_fp: str, plan: Plan) -> str:
-    """Names a source together with everything it is to go through: the same means nothing is left to do."""
-    return hashlib.sha256(dump([source_fp, plan.fingerprint])).hexdigest()
-
-
-@dataclass(frozen=True)
-class Task:
-    """A clip about to enter step `step`. `note` says how its last worker died, if one did."""
-
-    clip: Clip
-    step: int
-    upstream: str
-    note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return {"clip": self.clip.to_json(), "step": self.step, "upstream": self.upstream, "note": self.note}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Task:
-        return cls(Clip.from_json(data["clip"]), data["step"], data["upstream"], data.get("note", ""))
+_AWAY = "dyconv-"  # begins the names of scratch folders of remote stores, which lie in the system's temporary folder
+# How often a clip may lose its worker at one stage before it is given up, and what it is then called. A hang costs its
+# whole limit each time, and what needs too much memory will need it again. A lost node is seldom a clip's fault.
+GIVE_UP: dict[Kind, tuple[int, str, str]] = {
+    Kind.DIED: (3, "WorkerDied", "its worker died: a crash in native code, or somebody's kill"),
+    Kind.HUNG: (2, "StageHung", "its worker was killed at the stage's time limit"),
+    Kind.MEMORY: (2, "OutOfMemory", "its worker was killed for the memory it took"),
+    Kind.LOST: (8, "WorkerLost", "its worker's node or actor was gone"),
+}
 
 
 @dataclass(frozen=True)
@@ -134,57 +60,50 @@ class Worker:
     Args:
         plan: the recipe's steps.
         store: the output folder.
-        run: a name for this run. Attempts are counted within one run, so that stopping the driver is held against no clip.
+        run: a name for this run.
         retry_failed: execute again what failed in an earlier run.
+        begun: told before a stage is executed, and not where its result is there.
     """
 
     plan: Plan
     store: Store
     run: str
     retry_failed: bool = False
+    begun: Callable[[Notice], None] = lambda notice: None
     _ready: set[str] = field(default_factory=set)
 
-    def advance(self, task: Task, until: int | None = None) -> Iterator[Event | Task]:
-        """Take a clip on from `task.step` until it ends, is split, or stands before step `until`.
+    def step(self, task: Task) -> Report:
+        """Take a clip through one stage. The report's `rest` is the clip before the next stage, if it is to go on.
 
         Raises:
             DyconvError: if the machine cannot run a stage at all (its set-up fails, the disk is full).
         """
-        clip, upstream = task.clip, task.upstream
-        end = len(self.plan.steps) if until is None else until
-        for index in range(task.step, end):
-            step = self.plan.steps[index]
-            result = self.execute(step, clip, upstream, task.note)
-            event = Event(
-                source=clip.source.id,
-                id=clip.id,
-                state=State.PASSED,
-                level=step.level,
-                stage=step.stage.name,
-                fp=result.fp,
-                parent=clip.parent,
-                seconds=round(result.seconds, 3),
-                media_in=_duration(clip),
-                reused=result.reused,
-            )
-            if result.error is not None:
-                detail = str(result.error["message"])[:500]
-                yield replace(event, state=State.FAILED, reason=result.error["type"], detail=detail)
-                return
-            first = result.outcomes[0]
-            if isinstance(first, Drop) and first.clip.id == clip.id and len(result.outcomes) == 1:
-                yield replace(event, state=State.DROPPED, reason=str(first.reason), detail=first.detail)
-                return
-            if step.stage.splits:
-                yield from self._split(index, result, event)
-                return
-            assert isinstance(first, Clip)
-            clip, upstream = first, result.fp
-            last = index + 1 == len(self.plan.steps)
-            yield replace(event, state=State.KEPT if last else State.PASSED, media_out=_duration(clip))
-            if last:
-                return
-        yield Task(clip, end, upstream)
+        clip, step = task.clip, self.plan.steps[task.step]
+        last = task.step + 1 == len(self.plan.steps)
+        result = self.execute(step, clip, task.upstream, task.deaths)
+        event = Event(
+            source=clip.source.id,
+            id=clip.id,
+            state=State.PASSED,
+            level=step.level,
+            stage=step.stage.name,
+            fp=result.fp,
+            parent=clip.parent,
+            seconds=round(result.seconds, 3),
+            media_in=_duration(clip),
+            reused=result.reused,
+        )
+        if result.error is not None:
+            detail = str(result.error["message"])[:500]
+            return Report((replace(event, state=State.FAILED, reason=result.error["type"], detail=detail),))
+        first = result.outcomes[0]
+        if isinstance(first, Drop) and first.clip.id == clip.id and len(result.outcomes) == 1:
+            return Report((replace(event, state=State.DROPPED, reason=str(first.reason), detail=first.detail),))
+        if step.stage.splits:
+            return Report(tuple(self._split(task.step, result, event)))
+        assert isinstance(first, Clip)
+        event = replace(event, state=State.KEPT if last else State.PASSED, media_out=_duration(first))
+        return Report((event,), None if last else Task(first, task.step + 1, result.fp))
 
     def _split(self, index: int, result: Result, event: Event) -> Iterator[Event | Task]:
         clips = [outcome.clip if isinstance(outcome, Drop) else outcome for outcome in result.outcomes]
@@ -200,7 +119,7 @@ class Worker:
             else:
                 yield Task(clip, index + 1, hashlib.sha256(dump([result.fp, clip.id])).hexdigest())
 
-    def execute(self, step: Step, clip: Clip, upstream: str, note: str = "") -> Result:
+    def execute(self, step: Step, clip: Clip, upstream: str, deaths: tuple[Death, ...] = ()) -> Result:
         """Run a stage on a clip, or find that it was run before. What the stage raises becomes a recorded failure.
 
         Raises:
@@ -214,21 +133,24 @@ class Worker:
         failure = _read_json(self.store, f"{folder}/failed.json")
         if failure is not None and (failure["run"] == self.run or not self.retry_failed):
             return Result(fp, (), failure["seconds"], failure, reused=failure["run"] != self.run)
-        attempt = self._attempt(folder)
         started = time.monotonic()
-        if attempt > MAX_ATTEMPTS:
-            message = f"its worker died {MAX_ATTEMPTS} times: a crash in native code, or too little memory"
-            return self._fail(folder, fp, clip, attempt - 1, started, "WorkerDied", message, note)
-        self._setup(step.stage)
-        try:
-            outcomes = self._process(step.stage, clip, folder)
-        except Exception as error:  # the one place that records what a stage could not put right
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreError(
-                    f"no space left while {step.stage.name} worked on {clip.id}: {error}", hint="make room, then run again"
-                ) from error
-            message = str(error) or type(error).__name__
-            return self._fail(folder, fp, clip, attempt, started, type(error).__name__, message, traceback.format_exc())
+        if ends := _given_up(step.stage.name, deaths):
+            kind, message, trace = ends
+            return self._fail(folder, fp, clip, len(deaths), started, kind, message, trace)
+        limit = step.limit.of(clip)
+        self.begun(Notice(Kind.BEGUN, stage=step.stage.name, clip=clip.id, source=clip.source.id, seconds=limit))
+        with logs.bind(source=clip.source.id, clip=clip.id, stage=step.stage.name):
+            self._setup(step.stage)
+            try:
+                outcomes = self._process(step.stage, clip, folder)
+            except MachineError:
+                raise
+            except Exception as error:  # the one place that records what a stage could not put right
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    told = f"no space left while {step.stage.name} worked on {clip.id}: {error}"
+                    raise MachineError(told, hint="make room, then run again") from error
+                message, tries = str(error) or type(error).__name__, len(deaths) + 1
+                return self._fail(folder, fp, clip, tries, started, type(error).__name__, message, traceback.format_exc())
         seconds = time.monotonic() - started
         self._finish(folder, clip, step.stage, outcomes, seconds)
         return Result(fp, tuple(outcomes), seconds)
@@ -260,13 +182,6 @@ class Worker:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _attempt(self, folder: str) -> int:
-        path = f"{folder}/attempt.json"
-        before = _read_json(self.store, path)
-        count = 1 + (before["count"] if before is not None and before["run"] == self.run else 0)
-        self.store.write_bytes(path, dump({"run": self.run, "count": count}))
-        return count
-
     def _finish(self, folder: str, clip: Clip, stage: Stage, outcomes: list[Clip | Drop], seconds: float) -> None:
         record = {
             "clip": clip.id,
@@ -278,9 +193,8 @@ class Worker:
             "dyconv": __version__,
         }
         self.store.write_bytes(f"{folder}/done.json", dump(record))
-        for name in ("attempt.json", "failed.json"):
-            if self.store.exists(f"{folder}/{name}"):
-                self.store.remove(f"{folder}/{name}")
+        if self.retry_failed:
+            self.store.remove(f"{folder}/failed.json")
 
     def _fail(
         self, folder: str, fp: str, clip: Clip, attempt: int, started: float, kind: str, message: str, trace: str
@@ -295,8 +209,17 @@ class Worker:
             "seconds": round(time.monotonic() - started, 3),
         }
         self.store.write_bytes(f"{folder}/failed.json", dump(failure))
-        self.store.remove(f"{folder}/attempt.json")
         return Result(fp, (), time.monotonic() - started, failure)
+
+
+def _given_up(stage: str, deaths: tuple[Death, ...]) -> tuple[str, str, str] | None:
+    """Type, message and trace of the failure of a clip that has lost too many workers at this stage; else None."""
+    for kind, (most, name, what) in GIVE_UP.items():
+        met = [death for death in deaths if death.kind is kind and death.stage in (None, stage)]
+        if len(met) >= most:
+            first = met[-1].detail.partition("\n")[0]
+            return name, f"{what}, {most} times ({first})", met[-1].detail
+    return None
 
 
 def _duration(clip: Clip) -> float:
@@ -366,7 +289,7 @@ def new_scratch(store: Store) -> Path:
     """An empty folder for one execution, on the store's own disk where it has one, so that finished files are renamed."""
     prefix = scratch_prefix()
     if store.remote:
-        return Path(tempfile.mkdtemp(prefix=f"dyconv-{prefix}"))
+        return Path(tempfile.mkdtemp(prefix=f"{_AWAY}{prefix}"))
     root = Path(store.root) / SCRATCH
     root.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=prefix, dir=root))
@@ -374,20 +297,25 @@ def new_scratch(store: Store) -> Path:
 
 def sweep_scratch(store: Store) -> None:
     """Remove what killed processes left. Folders of live processes stay, and young ones of other machines."""
-    root = Path(store.root) / SCRATCH
-    if store.remote or not root.is_dir():
-        return
-    for item in root.iterdir():
-        host, _, rest = item.name.partition(f"{socket.gethostname()}-")
+    root, prefix = (Path(tempfile.gettempdir()), _AWAY) if store.remote else (Path(store.root) / SCRATCH, "")
+    for item in root.glob(f"{prefix}*") if root.is_dir() else ():
+        host, _, rest = item.name.removeprefix(prefix).partition(f"{socket.gethostname()}-")
         owner = rest.partition("-")[0]
         if not host and owner.isdigit():
             stale = not _alive(int(owner))
         else:
-            stale = time.time() - item.stat().st_mtime > _STALE_S
+            stale = not prefix and _old(item)
         if stale and item.is_dir():
             shutil.rmtree(item, ignore_errors=True)
         elif stale:
             item.unlink(missing_ok=True)
+
+
+def _old(item: Path) -> bool:
+    try:
+        return time.time() - item.stat().st_mtime > _STALE_S
+    except FileNotFoundError:  # its owner on another machine was quicker
+        return False
 
 
 def _alive(pid: int) -> bool:

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import typer
 
 from dyconv.cli import run_alone
-from dyconv.cli.run import Backend, Limit, Manifest, NoPack, Out, RetryFailed, Takedowns, Workers, run_job
+from dyconv.cli.run import Backend, Limit, Manifest, Memory, NoPack, Out, RetryFailed, Takedowns, Wait, Workers, run
 
 
 def command(
@@ -31,9 +31,11 @@ def command(
     workers: Workers = None,
     no_pack: NoPack = False,
     tombstones: Takedowns = None,
+    worker_memory: Memory = None,
+    wait: Wait = 0.0,
 ) -> None:
     """Bring every source of a manifest to a named end, and write what is kept as shards (see `dyconv run --help`)."""
-    raise typer.Exit(run_job(recipe, manifest, out, backend, limit, retry_failed, workers, not no_pack, tombstones or ()))
+    run(recipe, manifest, out, backend, limit, retry_failed, workers, no_pack, tombstones, worker_memory, wait)
 
 
 def main() -> None:

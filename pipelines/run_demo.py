@@ -18,6 +18,7 @@ import typer
 from dyconv.cli import run_alone
 from dyconv.cli.run import run_job
 from dyconv.errors import DyconvError
+from dyconv.runner import RunOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +54,7 @@ def main(
     with serve(media, port=port) as url:
         manifest = _manifest(out, f"{url}/conversation.mp4")
         console.print(f"[bold]building[/] {url}/conversation.mp4 with the recipe `demo` on {backend}")
-        code = run_job("demo", manifest, str(out), backend)
+        code = run_job("demo", manifest, str(out), RunOptions(backend))
     scores = _score(out, truth)
     _tell(console, out, scores)
     raise typer.Exit(code)

@@ -26,8 +26,8 @@ from dyconv.runner import RunOptions, kept_clips, run
 from dyconv.shards import check as check_shards
 from dyconv.stages.sides import Sides
 from dyconv.store import Store
+from dyconv.task import make_plan
 from dyconv.truth import read_truth
-from dyconv.work import make_plan
 from tests import public_sets
 from training.evaluation.case import View
 from training.evaluation.sets import open_set

@@ -21,8 +21,8 @@ from dyconv.records import Clip, Drop, DropReason, Key, Source, source_clip
 from dyconv.stages.base import Files
 from dyconv.stages.download import Download
 from dyconv.store import Store
+from dyconv.task import source_fingerprint
 from dyconv.time import FPS, SAMPLE_RATE, Span
-from dyconv.work import source_fingerprint
 from tests.mediagen import make_media, times_cfr, truncate
 
 EVENTS = (0.5, 1.6)

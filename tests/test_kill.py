@@ -117,11 +117,11 @@ def test_a_killed_worker_is_replaced_and_no_clip_pays_for_it(job: tuple[Path, di
 
 
 def workers_of(driver: subprocess.Popen[bytes]) -> list[int]:
-    """The driver's worker processes, without multiprocessing's own helper."""
+    """The driver's worker processes."""
     found: list[int] = []
 
     def look() -> bool:
-        found[:] = [pid for pid in children(driver.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        found[:] = [pid for pid in children(driver.pid) if b"dyconv.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         return bool(found)
 
     assert wait_for(look)

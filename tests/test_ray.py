@@ -20,7 +20,7 @@ from dyconv.resources import Machine
 from dyconv.runner import RunOptions, run
 from dyconv.stages.base import Resources
 from dyconv.store import Store
-from dyconv.work import make_plan
+from dyconv.task import make_plan
 from tests.fakes import Cut, Fetch, Last, Mark, NoSetup, recipe, write_manifest
 from tests.test_runner import assets, states, story
 
@@ -93,22 +93,36 @@ def test_what_the_cluster_cannot_give_is_refused_before_anything_is_written(tmp_
 
 
 @pytest.mark.parametrize("cpus", [1.0, 2.0, 3.0, 8.0, 64.0])
-@pytest.mark.parametrize("gpus", [0.0, 2.0])
+@pytest.mark.parametrize("gpus", [0.0, 0.5, 2.0])
 def test_one_worker_of_every_pool_fits_at_the_same_time(cpus: float, gpus: float) -> None:
-    """Otherwise Ray Data waits for ever for a pool that cannot start."""
-    asks = {"mark": Resources(cpus=1, gpus=0.5)} if gpus else {"last": Resources(cpus=1, memory=GIB)}
+    """Otherwise one pool would wait for ever for another to end."""
+    asks = (
+        {"mark": Resources(cpus=1, gpus=0.5), "last": Resources(cpus=1, gpus=0.25)}
+        if gpus
+        else {"last": Resources(1, memory=GIB)}
+    )
     made = recipe(resources=asks)
     nodes = [Machine("a", cpus / 2, gpus, 8 * GIB), Machine("b", cpus / 2, 0.0, 8 * GIB)]
     pools = make_pools(make_plan(made), made, nodes)
-    assert [pool.start for pool in pools] == [0] + [pool.end for pool in pools[:-1]] and pools[-1].end == 4
-    assert any(pool.end == 2 for pool in pools), "pieces must leave the pool of the stage that splits"
-    assert sum(pool.asks.cpus for pool in pools) <= cpus
-    assert sum(pool.asks.gpus for pool in pools) <= gpus
-    assert sum(pool.asks.memory for pool in pools) <= 16 * GIB
+    assert sorted(step for pool in pools for step in pool.steps) == [0, 1, 2, 3]
+    assert len({pool.asks.gpus for pool in pools}) == len(pools)
+    left = {node.name: node for node in nodes}
+    for pool in sorted(pools, key=lambda pool: -pool.asks.gpus):
+        node = next(node for node in left.values() if node.cpus >= pool.asks.cpus and node.gpus >= pool.asks.gpus)
+        left[node.name] = Machine(node.name, node.cpus - pool.asks.cpus, node.gpus - pool.asks.gpus, node.memory)
+    assert sum(pool.most * pool.asks.gpus for pool in pools) <= gpus
+    assert sum(pool.most * pool.asks.cpus for pool in pools) <= cpus
     assert all(pool.most >= 1 for pool in pools)
 
 
-def test_a_worker_count_bounds_every_pool() -> None:
+def test_a_large_cluster_is_filled() -> None:
+    made = recipe(resources={"mark": Resources(cpus=4, gpus=1)})
+    nodes = [Machine("a", 64.0, 0.0, 64 * GIB), Machine("b", 32.0, 4.0, 64 * GIB)]
+    pools = make_pools(make_plan(made), made, nodes)
+    assert {(tuple(sorted(pool.steps)), pool.most) for pool in pools} == {((2,), 4), ((0, 1, 3), 80)}
+
+
+def test_a_worker_count_is_that_of_every_pool() -> None:
     made = recipe()
     pools = make_pools(make_plan(made), made, [Machine("a", 64.0, 0.0, 64 * GIB)], workers=3)
     assert {pool.most for pool in pools} == {3}
@@ -147,7 +161,7 @@ def actors() -> list[int]:
         try:
             title = (folder / "cmdline").read_bytes()
             pid = int(folder.name)
-            if b"MapWorker" in title and descends(pid, os.getpid()):
+            if b"_Work" in title and descends(pid, os.getpid()):
                 found.append(pid)
         except (FileNotFoundError, ProcessLookupError):
             continue

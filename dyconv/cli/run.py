@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from dyconv.runner import RunOptions
 
 RecipeArg = Annotated[str, typer.Argument(help="recipe (demo, dyconv, research, apart, heads, cuts) or the path of a .py file")]
 Manifest = Annotated[Path, typer.Option(help="CSV or JSONL of sources, see manifests/README.md")]
@@ -26,6 +29,11 @@ Takedowns = Annotated[
     ),
 ]
 
+Memory = Annotated[
+    float | None, typer.Option("--worker-memory", help="GiB above which a worker is killed (its clip is tried again)")
+]
+Wait = Annotated[float, typer.Option(help="ray: seconds that the cluster has to bring the nodes that the stages need")]
+
 
 def run(
     recipe: RecipeArg,
@@ -37,40 +45,40 @@ def run(
     workers: Workers = None,
     no_pack: NoPack = False,
     tombstones: Takedowns = None,
+    worker_memory: Memory = None,
+    wait: Wait = 0.0,
 ) -> None:
     """Bring every source of a manifest to a named end, and write what is kept as shards.
 
     Interrupted or killed, the same command goes on where it stopped.
     Exit status: 0 done (clips are kept, or everything was dropped for a reason), 3 clips are kept but something failed,
-    1 nothing but failures and drops, or stopped early, 2 wrong usage, 130 interrupted.
+    1 nothing but failures and drops, or stopped early, 2 wrong usage, 130 interrupted, 143 terminated.
     """
-    raise typer.Exit(run_job(recipe, manifest, out, backend, limit, retry_failed, workers, not no_pack, tombstones or ()))
+    from dyconv.runner import RunOptions
+
+    memory = None if worker_memory is None else int(worker_memory * 2**30)
+    options = RunOptions(backend, workers, limit, retry_failed, not no_pack, tuple(tombstones or ()), memory, wait)
+    raise typer.Exit(run_job(recipe, manifest, out, options))
 
 
-def run_job(
-    recipe: str,
-    manifest: Path,
-    out: str,
-    backend: str = "ray",
-    limit: int | None = None,
-    retry_failed: bool = False,
-    workers: int | None = None,
-    pack: bool = True,
-    tombstones: Sequence[Path] = (),
-) -> int:
+def run_job(recipe: str, manifest: Path, out: str, options: RunOptions) -> int:
     """Load the recipe, run it, and return the exit status."""
     from rich.console import Console
 
     from dyconv import recipes
-    from dyconv.runner import RunOptions
     from dyconv.runner import run as run_recipe
 
-    options = RunOptions(backend, workers, limit, retry_failed, pack, tuple(tombstones))
+    signal.signal(signal.SIGTERM, _terminated)
     loaded = recipes.load(recipe)
     file = str(Path(recipe).absolute()) if recipes.is_file(recipe) else None
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)  # a log's tables are not squeezed
     try:
         return run_recipe(loaded, manifest, out, options, recipe_file=file, console=console).exit_code
-    except KeyboardInterrupt:
-        console.print("interrupted: what is finished stays, the same command goes on from here")
-        return 130
+    except KeyboardInterrupt as stop:
+        console.print(f"{stop or 'interrupted'}: what is finished stays, the same command goes on from here")
+        return 143 if str(stop) else 130
+
+
+def _terminated(number: int, frame: object) -> None:
+    """What Kubernetes and batch systems send before they kill: end as after Ctrl-C."""
+    raise KeyboardInterrupt("terminated")

@@ -25,7 +25,7 @@ from dyconv.release.target import reachable
 from dyconv.shards.index import FOLDER, MOTION_KEYS, TABLE
 from dyconv.shards.table import TableWriter, read_table
 from dyconv.store import Store, write_atomic
-from dyconv.work import make_plan
+from dyconv.task import make_plan
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -30,6 +30,21 @@ class Resources:
     memory: int = 0  # bytes; 0 asks for nothing in particular
 
 
+@dataclass(frozen=True)
+class Limit:
+    """How long a stage may work on one clip before its worker is taken to hang. Not part of the fingerprint.
+
+    Generous: it is there for what would never end, not for what is slow.
+    """
+
+    seconds: float = 900.0
+    per_media_second: float = 30.0  # more for every second of the clip
+
+    def of(self, clip: Clip) -> float:
+        """Seconds for this clip."""
+        return self.seconds + self.per_media_second * float(clip.span.duration)
+
+
 class Stage(ABC):
     """One step. Subclasses are frozen dataclasses."""
 
@@ -40,6 +55,7 @@ class Stage(ABC):
     optional: ClassVar[frozenset[Key]] = frozenset()  # of `gives`: not on every clip
     splits: ClassVar[bool] = False  # True where one clip in may be several out
     resources: ClassVar[Resources] = Resources()  # the default; a recipe may override it
+    limit: ClassVar[Limit] = Limit()  # the default; a recipe may override it
 
     def models(self) -> tuple[str, ...]:
         """Names in the model registry that this stage loads; their weights' hashes join the fingerprint."""

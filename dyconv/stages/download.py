@@ -19,7 +19,7 @@ from dyconv.download.licences import OPEN_LICENCES, refusal
 from dyconv.errors import DyconvError, UsageError
 from dyconv.manifest import local_path
 from dyconv.records import Clip, Drop, DropReason, Key, dump
-from dyconv.stages.base import Files, Resources, Stage
+from dyconv.stages.base import Files, Limit, Resources, Stage
 
 if TYPE_CHECKING:
     from dyconv.download.look import Look
@@ -58,6 +58,7 @@ class Download(Stage):
     name: ClassVar[str] = "download"
     gives: ClassVar[frozenset[Key]] = frozenset({Key.MEDIA, Key.INFO})
     resources: ClassVar[Resources] = Resources(cpus=0.25)
+    limit: ClassVar[Limit] = Limit(seconds=6 * 3600.0)  # how long the media is, nobody knows before
 
     licences: tuple[str, ...] = OPEN_LICENCES
     allow_local: bool = False

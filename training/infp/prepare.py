@@ -23,6 +23,7 @@ from dyconv.cli import run_alone
 from dyconv.cli.run import run_job
 from dyconv.errors import UsageError
 from dyconv.manifest import MAX_ID, default_id, list_media
+from dyconv.runner import RunOptions
 from dyconv.store import write_atomic
 from training.corpora import Head, data_dir, heads
 
@@ -88,7 +89,7 @@ def prepare(out: Path, builds: Sequence[str], *, limit: int | None = None, worke
         listed = out / f"{build}.csv"
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(listed, manifest(sources(build, out / "media")).encode())
-        worst = max(worst, run_job(BUILDS[build], listed, str(out / build), "local", limit, False, workers))
+        worst = max(worst, run_job(BUILDS[build], listed, str(out / build), RunOptions("local", workers, limit)))
     return worst
 
 
