@@ -14,106 +14,27 @@ import secrets
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import Any
 
 from dyconv.child import Job
 from dyconv.errors import ResourceError
 from dyconv.ledger import Event
-from dyconv.pool import USABLE
+from dyconv.local_runner import USABLE
+from dyconv.pools import Pool, count_workers, make_pools
 from dyconv.recipe import Recipe
 from dyconv.resources import Machine, check_resources, this_machine
 from dyconv.scheduler import Scheduler
-from dyconv.stages.base import Resources
 from dyconv.supervise import Supervisor
 from dyconv.task import Death, Kind, Notice, Plan, Report, Task
 
-_SHARE = 0.95  # of the CPUs of a node that is too small: what the workers on it may take together
 _OBJECT_STORE = 256 * 2**20  # for a local Ray: only records go through it
 _TICK_S = 1.0  # between an actor's looks at its process
 _HEARTBEAT_S = 10.0
 _SILENT_S = 180.0  # without a word from an actor with a task, before it is given up
 _LOOK_S = 5.0  # between two looks at what nodes there are
 _IDLE_S = 120.0  # before a worker that nothing waits for makes room
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The steps that one kind of worker does, what Ray is told that one asks for, and how many there may be."""
-
-    steps: frozenset[int]
-    asks: Resources
-    most: int
-
-
-def make_pools(plan: Plan, recipe: Recipe, nodes: list[Machine], workers: int | None = None) -> list[Pool]:
-    """Who does what: stages without a GPU share workers, and so do those that ask for the same part of one.
-
-    One worker of every pool fits into the cluster at the same time, so that no pool waits for another to end. On a
-    cluster too small for that, stages on GPUs share workers, and workers share cores.
-
-    Args:
-        workers: how many in a pool, also if more than fit by now: an autoscaler sees them waiting.
-    """
-    needs = _needs(plan, recipe, {recipe.asks(step.stage).gpus for step in plan.steps})
-    if not _fit_together([need for _, need in needs], nodes):
-        needs = _needs(plan, recipe, {0.0, max(need.gpus for _, need in needs)})
-    crowded = not _fit_together([need for _, need in needs], nodes)
-    smallest = min((node.cpus for node in nodes if node.cpus), default=0.0)
-    cpus, gpus = (sum(getattr(node, what) for node in nodes) for what in ("cpus", "gpus"))
-    cpus -= sum(need.cpus for _, need in needs)  # what is left beside one of each
-    gpus -= sum(need.gpus for _, need in needs)
-    on_gpus = sum(need.gpus > 0 for _, need in needs)
-    pools = []
-    for index, (steps, need) in enumerate(needs):  # those on GPUs first: the others take what they leave
-        most = 1
-        if crowded:
-            need = Resources(int(1000 * _SHARE * smallest / len(needs)) / 1000, need.gpus)  # in what Ray counts in
-        else:
-            bounds = [float(_fitting(need, nodes) - 1), cpus / need.cpus if need.cpus else 64.0]
-            bounds += [gpus / (on_gpus - index) / need.gpus] if need.gpus else []
-            more = int(max(0.0, min(bounds)))
-            most, cpus, gpus = 1 + more, cpus - more * need.cpus, gpus - more * need.gpus
-        pools.append(Pool(steps, need, workers or most))
-    return pools
-
-
-def _needs(plan: Plan, recipe: Recipe, kinds: set[float]) -> list[tuple[frozenset[int], Resources]]:
-    """The steps of each kind of worker, and the most that any of them asks for; by GPUs, the largest first."""
-    groups: dict[float, dict[int, Resources]] = {gpus: {} for gpus in sorted(kinds, reverse=True)}
-    for index, step in enumerate(plan.steps):
-        asks = recipe.asks(step.stage)
-        groups[min(gpus for gpus in kinds if gpus >= asks.gpus)][index] = asks
-    found = []
-    for group in filter(None, groups.values()):
-        columns = zip(*(astuple(asks) for asks in group.values()), strict=True)
-        found.append((frozenset(group), Resources(*(max(column) for column in columns))))
-    return found
-
-
-def _fit_together(needs: list[Resources], nodes: list[Machine]) -> bool:
-    """Whether the nodes hold one of each at the same time, each put where it fits first."""
-    room = list(nodes)
-    for need in needs:
-        for index, node in enumerate(room):
-            if need.cpus <= node.cpus and need.gpus <= node.gpus and need.memory <= node.memory:
-                room[index] = Machine(node.name, node.cpus - need.cpus, node.gpus - need.gpus, node.memory - need.memory)
-                break
-        else:
-            return False
-    return True
-
-
-def _fitting(need: Resources, nodes: Iterable[Machine]) -> int:
-    """How many workers fit if they had all nodes to themselves."""
-    total = 0
-    for node in nodes:
-        bounds = [node.cpus / need.cpus if need.cpus else 64.0]
-        bounds += [node.gpus / need.gpus] if need.gpus else []
-        bounds += [node.memory / need.memory] if need.memory else []
-        total += int(min(bounds))
-    return total
 
 
 class RayBackend:
@@ -157,11 +78,9 @@ class RayBackend:
         if self._started:
             ray.shutdown()
 
-    def pools(self) -> list[Pool]:
-        return make_pools(self._plan, self._recipe, cluster_nodes(), self._workers)
-
     def run(self, tasks: Iterable[Task], count: int) -> Generator[Event | Notice | None, None, None]:
-        with closing(_Actors(self._job, self.pools, self._worker_memory)) as crew:
+        pools = make_pools(self._plan, self._recipe, cluster_nodes(), self._workers)
+        with closing(_Actors(self._job, pools, self._workers, self._worker_memory)) as crew:
             yield from Scheduler(crew, self._patience).run(tasks, count)
 
 
@@ -234,11 +153,10 @@ class _Hand:
 class _Actors:
     """The actors of a run: made when work waits for them, replaced when they are lost, ended when nothing waits."""
 
-    def __init__(self, job: Job, pools: Any, most_memory: int | None) -> None:
+    def __init__(self, job: Job, pools: list[Pool], workers: int | None, most_memory: int | None) -> None:
         import ray
 
-        self._job, self._look, self._most_memory = job, pools, most_memory
-        self._pools: list[Pool] = pools()
+        self._job, self._pools, self._workers, self._most_memory = job, pools, workers, most_memory
         self._looked = time.monotonic()
         self._make: Any = ray.remote(_Work)
         self._joining: list[_Hand] = []
@@ -256,8 +174,7 @@ class _Actors:
         now = time.monotonic()
         if now - self._looked > _LOOK_S:  # nodes come and go; who does what stays
             self._looked = now
-            seen = {pool.steps: pool.most for pool in self._look()}
-            self._pools = [replace(pool, most=seen.get(pool.steps, pool.most)) for pool in self._pools]
+            self._pools = count_workers(self._pools, cluster_nodes(), self._workers)
         self._join()
         for index, wanted in enumerate(waiting):
             mine = [hand for hand in self._hands if hand.pool == index]

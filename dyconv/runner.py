@@ -285,7 +285,7 @@ class _Driver:
 
             bounds = (options.workers, options.worker_memory, options.patience, options.wait)
             return RayBackend(job, self.recipe, self.plan, *bounds)
-        from dyconv.pool import LocalBackend
+        from dyconv.local_runner import LocalBackend
 
         return LocalBackend(job, self.recipe, options.workers, options.worker_memory, options.patience)
 

@@ -14,7 +14,8 @@ import pytest
 
 from dyconv.errors import DyconvError, ResourceError, TooManyFailures
 from dyconv.ledger import read_ledger
-from dyconv.ray_runner import connect, make_pools
+from dyconv.pools import make_pools
+from dyconv.ray_runner import connect
 from dyconv.recipe import Recipe
 from dyconv.resources import Machine
 from dyconv.runner import RunOptions, run
@@ -120,6 +121,15 @@ def test_a_large_cluster_is_filled() -> None:
     nodes = [Machine("a", 64.0, 0.0, 64 * GIB), Machine("b", 32.0, 4.0, 64 * GIB)]
     pools = make_pools(make_plan(made), made, nodes)
     assert {(tuple(sorted(pool.steps)), pool.most) for pool in pools} == {((2,), 4), ((0, 1, 3), 80)}
+
+
+def test_downloads_do_not_keep_processors_of_a_large_cluster_waiting() -> None:
+    made = recipe(resources={"fetch": Resources(cpus=0.25)})
+    many = make_pools(make_plan(made), made, [Machine("a", 64.0, 0.0, 64 * GIB)])
+    assert [(sorted(pool.steps), pool.asks.cpus) for pool in many] == [([0], 0.25), ([1, 2, 3], 1.0)]
+    assert 10 < many[0].most < 30 and 55 < many[1].most < 63
+    few = make_pools(make_plan(made), made, [Machine("a", 2.0, 0.0, 64 * GIB)])
+    assert [(sorted(pool.steps), pool.most) for pool in few] == [([0, 1, 2, 3], 2)]
 
 
 def test_a_worker_count_is_that_of_every_pool() -> None:
