@@ -1,7 +1,8 @@
 """Who does what next: the driver's side of a run, the same for processes of one machine and actors of a cluster.
 
-Tasks wait in one stack for each kind of worker, children before new sources, so that a source is finished before the
-next one is begun and what waits stays bounded. A worker that is lost costs its task the stage it was in, nothing more.
+Tasks wait in one queue for each kind of worker: what is nearest to its end goes first, then what came first. A new source
+is begun when nothing else waits, so that sources are finished one after the other and what waits stays bounded. A worker
+that is lost costs its task the stage it was in, nothing more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import count
 from typing import Protocol
 
 from dyconv.errors import DyconvError, Stalled
@@ -19,7 +22,7 @@ from dyconv.task import Death, Kind, Notice, Report, Task
 _TICK_S = 1.0
 _AHEAD = 4  # tasks waiting for each worker of a pool, above which no new source is begun
 _TELL_STALLED_S = 30.0
-_DOOMED = 3  # losses in a row, for each worker, without a word of any: the cluster cannot hold them
+_DOOMED = 5  # losses in a row, for each worker, without a word of any: the cluster cannot hold them
 
 
 class Hand(Protocol):
@@ -62,27 +65,28 @@ class Scheduler:
 
     crew: Crew
     patience: float
-    _stacks: list[list[Task]] = field(default_factory=list)
+    _queues: list[list[tuple[int, int, Task]]] = field(default_factory=list)  # heaps
+    _number: count = field(default_factory=count)
     _held: dict[int, tuple[Hand, Task]] = field(default_factory=dict)  # by id of the hand
     _left: int = 0  # sources not yet begun
     _lost: int = 0  # in a row
 
-    def run(self, tasks: Iterable[Task], count: int) -> Iterator[Event | Notice | None]:
+    def run(self, tasks: Iterable[Task], total: int) -> Iterator[Event | Notice | None]:
         """Everything that happens, as it happens; None about once a second when nothing does.
 
         Args:
-            tasks: the sources to begin with, `count` of them.
+            tasks: the sources to begin with, `total` of them.
 
         Raises:
             Stalled: there is work, and for too long there was no worker for it.
             DyconvError: what a worker said stops the run.
         """
         source = iter(tasks)
-        self._stacks = [[] for _ in range(self.crew.pools)]
-        self._left = count
+        self._queues = [[] for _ in range(self.crew.pools)]
+        self._left = total
         idle_since = told_at = time.monotonic()
-        while self._left or self._held or any(self._stacks):
-            waiting = [len(stack) for stack in self._stacks]
+        while self._left or self._held or any(self._queues):
+            waiting = [len(queue) for queue in self._queues]
             waiting[self.crew.pool_of(0)] += self._left
             hands = self.crew.hands(waiting)
             self._hand_out(hands, source)
@@ -105,7 +109,8 @@ class Scheduler:
                 yield None
 
     def _standstill(self) -> str:
-        waiting = ", ".join(f"{task.clip.id} before step {task.step}" for stack in self._stacks for task in stack[-3:])
+        first = [task for queue in self._queues for _, _, task in queue[:3]]
+        waiting = ", ".join(f"{task.clip.id} before step {task.step}" for task in first)
         waiting += f" and {self._left} sources" if self._left else ""
         return f"there wait {waiting}; there are {self.crew.told()}"
 
@@ -115,21 +120,21 @@ class Scheduler:
         for hand in hands:
             if id(hand) in self._held:
                 continue
-            stack = self._stacks[hand.pool]
-            if not stack and hand.pool == first and self._left and self._room(hands):
+            queue = self._queues[hand.pool]
+            if not queue and hand.pool == first and self._left and self._room(hands):
                 self._wait(next(source))
                 self._left -= 1
-            if stack:
-                task = stack.pop()
+            if queue:
+                *_, task = heappop(queue)
                 self._held[id(hand)] = (hand, task)
                 hand.give(task)
 
     def _room(self, hands: Sequence[Hand]) -> bool:
         workers = Counter(hand.pool for hand in hands)
-        return all(len(stack) <= _AHEAD * (1 + workers[pool]) for pool, stack in enumerate(self._stacks))
+        return all(len(queue) <= _AHEAD * (1 + workers[pool]) for pool, queue in enumerate(self._queues))
 
     def _wait(self, task: Task) -> None:
-        self._stacks[self.crew.pool_of(task.step)].append(task)
+        heappush(self._queues[self.crew.pool_of(task.step)], (-task.step, next(self._number), task))
 
     def _take(self, hand: Hand, report: Report | Death | Notice, hands: int) -> Iterator[Event | Notice]:
         if isinstance(report, Notice):
@@ -142,7 +147,7 @@ class Scheduler:
         if report.error is not None:
             raise report.error
         yield from (item for item in report.items if not isinstance(item, Task))
-        for task in reversed([item for item in report.items if isinstance(item, Task)]):
+        for task in (item for item in report.items if isinstance(item, Task)):
             self._wait(task)
         if report.rest is not None:
             self._held[id(hand)] = (hand, report.rest)

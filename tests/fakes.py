@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -127,6 +128,51 @@ class NoSetup(Stage):
 
     def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
         yield clip
+
+
+_KEPT: list[bytearray] = []  # what a leak leaves
+
+
+@dataclass(frozen=True)
+class Ill(Stage):
+    """Has one illness, on clips whose id begins with `ill`: `sleeps`, `spins`, `holds` (a deadlock in native code that holds
+    the interpreter's lock), `crashes` (in native code), `swells` (takes memory without end), `leaks`, `naps` (is only slow)."""
+
+    what: str
+
+    name: ClassVar[str] = "ill"
+
+    def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
+        if clip.id.startswith("ill"):
+            getattr(self, self.what)()
+        yield clip
+
+    def sleeps(self) -> None:
+        time.sleep(3600)
+
+    def spins(self) -> None:
+        while True:
+            pass
+
+    def holds(self) -> None:
+        library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+        library.pthread_mutex_lock(mutex)
+        library.pthread_mutex_lock(mutex)
+
+    def crashes(self) -> None:
+        ctypes.string_at(0)
+
+    def swells(self) -> None:
+        held = []
+        while True:
+            held.append(bytearray(os.urandom(1 << 20) * 16))
+            time.sleep(0.02)
+
+    def leaks(self) -> None:
+        _KEPT.append(bytearray(os.urandom(1 << 20) * 128))
+
+    def naps(self) -> None:
+        time.sleep(1.0)
 
 
 def recipe(
