@@ -12,6 +12,8 @@ from dyconv.ledger import SourceLog, State, clip_standings, source_standing
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from dyconv.standings import Standings
+
 MANIFEST = "manifest"  # the stage that rows are dropped at which never were a source
 
 
@@ -77,6 +79,46 @@ def make_funnel(logs: Iterable[SourceLog], levels: Mapping[str, int]) -> Funnel:
     if not rows[MANIFEST].entered:
         del rows[MANIFEST]
     return Funnel(list(rows.values()), sources, clips)
+
+
+def count_funnel(standings: Standings, levels: Mapping[str, int]) -> Funnel:
+    """The same as `make_funnel` of a whole ledger, from its standings: for large ones.
+
+    Args:
+        standings: what `dyconv.standings.read_standings` gives.
+        levels: see `make_funnel`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = {name: StageFunnel(name) for name in (MANIFEST, *levels)}
+    events = standings.events
+    own = pc.index_in(events["stage"].cast(pa.string()), value_set=pa.array(list(rows)))
+    level = pc.take(pa.array([levels.get(name, 0) for name in rows], pa.int32()), own)
+    entered = pc.equal(events["level"], level)
+    split = pc.list_value_length(events["children"])
+    keys = {"stage": events["stage"], "state": events["state"], "reason": events["reason"], "entered": entered}
+    sums = {"seconds": events["seconds"], "media_in": events["media_in"], "media_out": events["media_out"]}
+    table = pa.table({**keys, **sums, "out": pc.fill_null(split, 1)})
+    wanted = [("entered", "count"), *((name, "sum") for name in (*sums, "out"))]
+    grouped = table.filter(pc.is_valid(own)).group_by(list(keys), use_threads=False).aggregate(wanted)
+    for group in grouped.to_pylist():
+        row, times, reason = rows[group["stage"]], group["entered_count"], group["reason"] or ""
+        if group["entered"]:
+            row.entered += times
+            row.media_in += group["media_in_sum"]
+        row.seconds += group["seconds_sum"]
+        if group["state"] == State.DROPPED:
+            row.dropped[reason] += times
+            row.out -= 0 if group["entered"] else times
+        elif group["state"] == State.FAILED:
+            row.failed[reason] += times
+        elif group["entered"]:
+            row.media_out += group["media_out_sum"]
+            row.out += group["out_sum"]
+    if not rows[MANIFEST].entered:
+        del rows[MANIFEST]
+    return Funnel(list(rows.values()), standings.counts["sources"], standings.counts["clips"])
 
 
 def _count(rows: Mapping[str, StageFunnel], log: SourceLog, levels: Mapping[str, int]) -> None:

@@ -42,6 +42,13 @@ class State(StrEnum):
     REMOVED = "removed"  # a source that is no longer in the manifest
 
 
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("source", "id", "state", "stage", "fp", "parent", "reason", "detail"), str),
+    **dict.fromkeys(("seconds", "media_in", "media_out"), (int, float)),
+    **{"level": int, "children": list, "reused": bool},
+}
+
+
 @dataclass(frozen=True)
 class Event:
     """One line. Seconds are wall time of the stage; `media_in` and `media_out` are seconds of media before and after it."""
@@ -66,9 +73,19 @@ class Event:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Event:
+        """
+        Raises:
+            ValueError: if it is not what `to_json` gives, and where it differs.
+        """
+        if not isinstance(data, dict) or not {"source", "id", "state"} <= data.keys():
+            raise ValueError("expected an object with source, id and state")
+        for name, value in data.items():
+            if not isinstance(value, _TYPES.get(name, ())) or isinstance(value, bool) != (name == "reused"):
+                raise ValueError(f"{name} is {value!r:.80}" if name in _TYPES else f"unknown name {name!r:.80}")
         children = data.get("children")
-        known = {**data, "state": State(data["state"]), "children": None if children is None else tuple(children)}
-        return cls(**known)
+        if children is not None and not all(isinstance(child, str) for child in children):
+            raise ValueError(f"children are {children!r:.80}")
+        return cls(**{**data, "state": State(data["state"]), "children": None if children is None else tuple(children)})
 
     @property
     def final(self) -> bool:
@@ -124,7 +141,7 @@ def read_events(store: Store) -> Iterator[Event]:
         for number, line in enumerate(_lines(store, f"{FOLDER}/{name}"), 1):
             try:
                 yield Event.from_json(json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, RecursionError) as error:
                 if not line.endswith(b"\n"):
                     break
                 raise StoreError(
