@@ -8,7 +8,6 @@ other. This is the one place where exceptions are caught.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -17,12 +16,13 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dyconv import __version__, logs
+from dyconv.disk import disk_error
 from dyconv.errors import DyconvError, MachineError, StoreError
 from dyconv.ledger import Event, State
 from dyconv.records import Clip, Drop, DropReason, dump
@@ -127,12 +127,14 @@ class Worker:
         """
         fp = step.fingerprint(upstream)
         folder = work_folder(step.stage.name, fp)
-        done = read_done(self.store, folder)
+        there = self.store.sizes(folder)
+        done = read_done(self.store, folder, there)
         if done is not None:
             return Result(fp, done[0], done[1], reused=True)
-        failure = _read_json(self.store, f"{folder}/failed.json")
+        failure = _read_json(self.store, f"{folder}/failed.json") if "failed.json" in there else None
         if failure is not None and (failure["run"] == self.run or not self.retry_failed):
             return Result(fp, (), failure["seconds"], failure, reused=failure["run"] != self.run)
+        self.store.trim()  # nothing of an earlier execution is in use any more
         started = time.monotonic()
         if ends := _given_up(step.stage.name, deaths):
             kind, message, trace = ends
@@ -140,24 +142,25 @@ class Worker:
         limit = step.limit.of(clip)
         self.begun(Notice(Kind.BEGUN, stage=step.stage.name, clip=clip.id, source=clip.source.id, seconds=limit))
         with logs.bind(source=clip.source.id, clip=clip.id, stage=step.stage.name):
-            self._setup(step.stage)
+            self._setup(step.stage, clip)
+            started = time.monotonic()  # what a worker needs once is no clip's time
             try:
                 outcomes = self._process(step.stage, clip, folder)
             except MachineError:
                 raise
             except Exception as error:  # the one place that records what a stage could not put right
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    told = f"no space left while {step.stage.name} worked on {clip.id}: {error}"
-                    raise MachineError(told, hint="make room, then run again") from error
                 message, tries = str(error) or type(error).__name__, len(deaths) + 1
                 return self._fail(folder, fp, clip, tries, started, type(error).__name__, message, traceback.format_exc())
         seconds = time.monotonic() - started
         self._finish(folder, clip, step.stage, outcomes, seconds)
+        if failure is not None:
+            self.store.discard(f"{folder}/failed.json")
         return Result(fp, tuple(outcomes), seconds)
 
-    def _setup(self, stage: Stage) -> None:
+    def _setup(self, stage: Stage, clip: Clip) -> None:
         if stage.name in self._ready:
             return
+        started = time.monotonic()
         try:
             stage.setup()
         except DyconvError:
@@ -168,6 +171,8 @@ class Worker:
                 hint="run `dyconv doctor` to see what this machine lacks",
             ) from error
         self._ready.add(stage.name)
+        seconds = round(time.monotonic() - started, 3)
+        self.begun(Notice(Kind.READY, stage=stage.name, clip=clip.id, source=clip.source.id, seconds=seconds))
 
     def _process(self, stage: Stage, clip: Clip, folder: str) -> list[Clip | Drop]:
         scratch = new_scratch(self.store)
@@ -179,6 +184,11 @@ class Worker:
             check_contract(stage, clip, outcomes)
             files.commit()
             return outcomes
+        except Exception as error:
+            # Asked before the unfinished files are gone, which would make room.
+            if full := disk_error(error, f"{stage.name} worked on {clip.id}", scratch):
+                raise full from error
+            raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -193,8 +203,6 @@ class Worker:
             "dyconv": __version__,
         }
         self.store.write_bytes(f"{folder}/done.json", dump(record))
-        if self.retry_failed:
-            self.store.remove(f"{folder}/failed.json")
 
     def _fail(
         self, folder: str, fp: str, clip: Clip, attempt: int, started: float, kind: str, message: str, trace: str
@@ -239,14 +247,22 @@ def _outcome_json(outcome: Clip | Drop) -> dict[str, Any]:
 
 def _read_json(store: Store, path: str) -> dict[str, Any] | None:
     try:
-        return json.loads(store.read_bytes(path))
-    except (StoreError, FileNotFoundError):
+        found = json.loads(store.read_bytes(path))
+    except (StoreError, FileNotFoundError, ValueError):  # a damaged note is as good as none: the work is done again
         return None
+    return found if isinstance(found, dict) else None
 
 
-def read_done(store: Store, folder: str) -> tuple[tuple[Clip | Drop, ...], float] | None:
-    """Outcomes and seconds of a finished stage, or None if it is not finished or a file of it is gone."""
-    record = _read_json(store, f"{folder}/done.json")
+def read_done(
+    store: Store, folder: str, there: Mapping[str, int | None] | None = None
+) -> tuple[tuple[Clip | Drop, ...], float] | None:
+    """Outcomes and seconds of a finished stage, or None if it is not finished or a file of it is gone or of another size.
+
+    Args:
+        there: what the folder holds (`Store.sizes`), if that is known: on an object store each look is a request.
+    """
+    there = store.sizes(folder) if there is None else there
+    record = _read_json(store, f"{folder}/done.json") if "done.json" in there else None
     if record is None:
         return None
     outcomes: list[Clip | Drop] = []
@@ -256,8 +272,9 @@ def read_done(store: Store, folder: str) -> tuple[tuple[Clip | Drop, ...], float
         else:
             drop = item["drop"]
             outcomes.append(Drop(Clip.from_json(drop["clip"]), DropReason(drop["reason"]), drop["detail"]))
-    own = {ref.path for outcome in outcomes if isinstance(outcome, Clip) for ref in outcome.assets.values()}
-    if not all(store.exists(path) for path in own if path.startswith(f"{folder}/")):
+    refs = {ref for outcome in outcomes if isinstance(outcome, Clip) for ref in outcome.assets.values()}
+    own = [(ref.path.removeprefix(f"{folder}/"), ref.size) for ref in refs if ref.path.startswith(f"{folder}/")]
+    if any(there.get(name) != size for name, size in own):
         return None
     return tuple(outcomes), record["seconds"]
 

@@ -121,7 +121,7 @@ class Files:
         if ref is None:
             have = ", ".join(sorted(clip.assets)) or "none"
             raise StoreError(f"clip {clip.id} has no asset {key!s} (it has: {have})")
-        return self._new.get(ref.path) or self.store.local(ref.path)
+        return self._new.get(ref.path) or self.store.local(ref.path, ref.size)
 
     def new(self, clip: Clip, key: Key, suffix: str = "") -> Path:
         """A local path to write an asset of the clip to, before `add`.
@@ -142,7 +142,7 @@ class Files:
     def commit(self) -> None:
         """Move everything that was added into the store. Called by the runner, once, when the stage is through."""
         for target, path in self._new.items():
-            self.store.put(path, target)
+            self.store.put(path, target, keep=True)  # the next stage of this clip mostly runs in this process
         self._new.clear()
 
 
