@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from dyconv.errors import DyconvError, MachineError, UsageError
+from dyconv.logs import AS_USUAL, LogOptions
+from dyconv.logs.setup import Logging, process_name
 from dyconv.store import Store
 from dyconv.task import Notice, Plan, Report, Task
 from dyconv.work import Worker
@@ -37,9 +39,10 @@ class Job:
     run: str
     retry_failed: bool
     steps: frozenset[int]
+    logs: LogOptions = AS_USUAL
 
     @classmethod
-    def of(cls, plan: Plan, store: Store, run: str, retry_failed: bool) -> Job:
+    def of(cls, plan: Plan, store: Store, run: str, retry_failed: bool, logs: LogOptions | None = None) -> Job:
         """
         Raises:
             UsageError: if a stage is a class of the script that is run: no other process can import it.
@@ -50,7 +53,8 @@ class Job:
                 "a stage of the recipe is defined in the script that is run, where workers cannot find it",
                 hint="put it into a module or a recipe file, or work in this process (workers=0)",
             )
-        return cls(plan.recipe_file, data, str(store), run, retry_failed, frozenset(range(len(plan.steps))))
+        steps = frozenset(range(len(plan.steps)))
+        return cls(plan.recipe_file, data, str(store), run, retry_failed, steps, logs or AS_USUAL)
 
     def worker(self) -> Worker:
         if self.recipe_file:
@@ -59,11 +63,13 @@ class Job:
         return Worker(plan, Store(self.store), self.run, self.retry_failed)
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "plan": base64.b64encode(self.plan).decode(), "steps": sorted(self.steps)}
+        plan = base64.b64encode(self.plan).decode()
+        return {**vars(self), "plan": plan, "steps": sorted(self.steps), "logs": vars(self.logs)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Job:
-        return cls(**{**data, "plan": base64.b64decode(data["plan"]), "steps": frozenset(data["steps"])})
+        known = {"plan": base64.b64decode(data["plan"]), "steps": frozenset(data["steps"]), "logs": LogOptions(**data["logs"])}
+        return cls(**{**data, **known})
 
 
 def serve(pipe: Connection) -> None:
@@ -79,6 +85,7 @@ def serve(pipe: Connection) -> None:
 
     try:
         job = Job.from_json(json.loads(pipe.recv_bytes()))
+        Logging(Store(job.store), job.run, process_name(), job.logs, native=True)  # for the life of the process
         worker = replace(job.worker(), begun=begun)
         while True:
             task = Task.from_json(json.loads(pipe.recv_bytes()))

@@ -71,6 +71,18 @@ def read_manifest(path: str | Path) -> list[Row]:
         ManifestError: if the file as a whole cannot be used.
     """
     path = Path(path)
+    seen: dict[str, str] = {}
+    folder = path.absolute().parent
+    return [_row(number, values, folder, seen) for number, values in enumerate(read_cells(path), 1)]
+
+
+def read_cells(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a manifest as they are written, own columns too: as many as `read_manifest` gives. Not checked.
+
+    Raises:
+        ManifestError: if the file as a whole cannot be used.
+    """
+    path = Path(path)
     kind = path.suffix.lower()
     if kind not in (".csv", ".jsonl", ".ndjson"):
         raise ManifestError(f"{path}: expected a manifest named .csv or .jsonl", hint="see manifests/README.md")
@@ -78,9 +90,7 @@ def read_manifest(path: str | Path) -> list[Row]:
     raw = list(_csv_rows(path, text) if kind == ".csv" else _jsonl_rows(path, text))
     if not raw:
         raise ManifestError(f"{path} has no rows", hint="a manifest is a header line and one line a source")
-    seen: dict[str, str] = {}
-    folder = path.absolute().parent
-    return [_row(number, values, folder, seen) for number, values in enumerate(raw, 1)]
+    return raw
 
 
 def default_id(url: str) -> str:

@@ -312,6 +312,13 @@ def connect(*, logs: bool = False) -> bool:
     return True
 
 
+def make_gauge(name: str, text: str, labels: Sequence[str]) -> Any:
+    """A gauge among Ray's own metrics, which adds `ray_` before its name."""
+    from ray.util.metrics import Gauge
+
+    return Gauge(name, description=text, tag_keys=tuple(labels))
+
+
 def cluster_nodes() -> list[Machine]:
     """The nodes that are alive, and what each has."""
     import ray

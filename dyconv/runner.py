@@ -12,7 +12,7 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -23,6 +23,7 @@ from dyconv import __version__
 from dyconv.errors import TooManyFailures, UsageError
 from dyconv.funnel import MANIFEST, Funnel, funnel_table, make_funnel
 from dyconv.ledger import RUN_FILE, Event, LedgerWriter, SourceLog, State, stream_ledger
+from dyconv.logs import AS_USUAL, LogOptions
 from dyconv.manifest import BadRow, Row, read_manifest
 from dyconv.models.registry import require
 from dyconv.recipe import Recipe
@@ -58,6 +59,8 @@ class RunOptions:
         worker_memory: bytes above which a worker is killed; None: only when its machine has nothing left.
         wait: seconds that a Ray cluster has to bring the nodes that the stages need.
         patience: seconds without any worker at work, while there is work, after which the run is given up.
+        logs: what is logged to stderr, and how.
+        metrics: host and port to serve metrics on (port 0: any free one); None serves none.
     """
 
     backend: str = "local"
@@ -69,6 +72,8 @@ class RunOptions:
     worker_memory: int | None = None
     wait: float = 0.0
     patience: float = 600.0
+    logs: LogOptions = AS_USUAL
+    metrics: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -148,8 +153,7 @@ def run(
         begun += [_bad_row(row) for row in todo if isinstance(row, BadRow)]
         del before, stories
         try:
-            watchers = driver.watchers(manifest, len(rows), len(todo)) if sources else []
-            driver.execute(backend, sources, begun, removed, watchers)
+            driver.execute(backend, sources, begun, removed, lambda: driver.watchers(manifest, len(rows), len(sources)))
         finally:
             sweep_scratch(store)  # of workers that died on the way
             summary = driver.finish(len(todo))
@@ -235,10 +239,8 @@ class _Driver:
 
     def watchers(self, manifest: Path, sources: int, todo: int) -> list[Watcher]:
         options = self.options
-        backend, workers = options.backend, options.workers
-        return watchers_for(
-            RunInfo(self.run, self.store, self.recipe, self.plan, manifest, backend, workers, sources, todo, self.console)
-        )
+        how = (options.backend, options.workers, sources, todo, self.console, options.logs, options.metrics)
+        return watchers_for(RunInfo(self.run, self.store, self.recipe, self.plan, manifest, *how))
 
     def execute(
         self,
@@ -246,7 +248,7 @@ class _Driver:
         sources: list[Source],
         begun: list[Event],
         removed: list[str],
-        watchers: list[Watcher],
+        watchers: Callable[[], list[Watcher]],
     ) -> None:
         """Run what is to be done, and write each result down as it comes.
 
@@ -259,11 +261,11 @@ class _Driver:
             if backend is None:
                 return
             tasks = (Task(source_clip(source), 0, source_fingerprint(source)) for source in sources)
-            with closing(backend), closing(backend.run(tasks, len(sources))) as items, watched(watchers):
+            with closing(backend), closing(backend.run(tasks, len(sources))) as items, watched(watchers()) as following:
                 for item in items:
                     if isinstance(item, Event):
                         ledger.add([item])
-                    for watcher in watchers:
+                    for watcher in following:
                         if item is not None:
                             watcher.note(item)
                         watcher.tick(time.monotonic())
@@ -279,7 +281,7 @@ class _Driver:
         from dyconv.child import Job
 
         options = self.options
-        job = Job.of(self.plan, self.store, self.run, options.retry_failed)
+        job = Job.of(self.plan, self.store, self.run, options.retry_failed, options.logs)
         if options.backend == "ray":
             from dyconv.ray_runner import RayBackend
 

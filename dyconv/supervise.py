@@ -105,7 +105,8 @@ class Supervisor:
         self._stillborn = 0
         self._task = None if report.error else report.rest
         notices = [item for item in report.items if isinstance(item, Notice)]
-        self._doing = _Doing(notices[-1], time.monotonic()) if notices else None
+        if not any(notice.kind is Kind.READY for notice in notices):  # which is said in the middle of a stage
+            self._doing = _Doing(notices[-1], time.monotonic()) if notices else None
         items = [replace(item, worker=self.name) if isinstance(item, Notice) else item for item in report.items]
         if self._task is None and report.error is None and (leak := self._leaking()):
             items.append(Notice(Kind.RECYCLED, self.name, detail=leak))

@@ -89,6 +89,7 @@ class Kind(StrEnum):
     MEMORY = "memory"  # it took more memory than it may and was killed
     LOST = "lost"  # the node or the actor is gone
     BEGUN = "begun"  # a stage began to work on a clip; `seconds` is its limit
+    READY = "ready"  # a worker has set a stage up (models, imports); `seconds` is what that took
     RECYCLED = "recycled"  # the worker had grown and was replaced between two clips
     JOINED = "joined"  # a worker is there
     STALLED = "stalled"  # there is work, and no worker to give it to; `seconds` is for how long

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dyconv.ledger import Event
+from dyconv.logs import AS_USUAL, LogOptions
 from dyconv.recipe import Recipe
 from dyconv.store import Store
 from dyconv.task import Notice, Plan
@@ -37,7 +38,9 @@ class RunInfo:
     Attributes:
         run: its name, another one each time.
         sources: in the manifest.
-        todo: of them, those that are not complete.
+        todo: of them, those that the run works on.
+        logs: what goes to stderr, and how.
+        metrics: host and port to serve metrics on; None serves none.
     """
 
     run: str
@@ -50,24 +53,40 @@ class RunInfo:
     sources: int
     todo: int
     console: Console | None
+    logs: LogOptions = AS_USUAL
+    metrics: tuple[str, int] | None = None
 
 
 def watchers_for(info: RunInfo) -> list[Watcher]:
-    """Everyone who follows this run."""
-    from dyconv.progress import ConsoleProgress
+    """Everyone who follows this run.
 
-    watchers: list[Watcher] = []
+    Raises:
+        UsageError: if the port for metrics cannot be had.
+    """
+    from dyconv.logs.watch import LogWatcher
+    from dyconv.metrics import About, Metrics
+    from dyconv.progress import ConsoleProgress
+    from dyconv.resources import this_machine
+
+    nodes, gauges = [this_machine()], None
+    if info.backend == "ray":
+        from dyconv.ray_runner import cluster_nodes, make_gauge
+
+        nodes, gauges = cluster_nodes(), make_gauge
+    levels = {step.stage.name: step.level for step in info.plan.steps}
+    about = About(levels, info.todo, info.sources - info.todo, info.recipe.name, info.plan.fingerprint)
+    watchers: list[Watcher] = [Metrics(about, info.store, info.metrics, gauges), LogWatcher(info, nodes)]
     if info.console is not None:
         watchers.append(ConsoleProgress(info.console, info.todo))
     return watchers
 
 
 @contextmanager
-def watched(watchers: Sequence[Watcher]) -> Iterator[None]:
+def watched(watchers: Sequence[Watcher]) -> Iterator[Sequence[Watcher]]:
     """Tell the watchers how the block ended."""
     state = "failed"
     try:
-        yield
+        yield watchers
         state = "finished"
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         state = "interrupted"

@@ -18,7 +18,23 @@ if __name__ == "__main__":
 import typer
 
 from dyconv.cli import run_alone
-from dyconv.cli.run import Backend, Limit, Manifest, Memory, NoPack, Out, RetryFailed, Takedowns, Wait, Workers, run
+from dyconv.cli.run import (
+    Backend,
+    Limit,
+    LogFormat,
+    LogLevel,
+    Manifest,
+    Memory,
+    MetricsHost,
+    MetricsPort,
+    NoPack,
+    Out,
+    RetryFailed,
+    Takedowns,
+    Wait,
+    Workers,
+    run,
+)
 
 
 def command(
@@ -33,9 +49,14 @@ def command(
     tombstones: Takedowns = None,
     worker_memory: Memory = None,
     wait: Wait = 0.0,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "warning",
 ) -> None:
     """Bring every source of a manifest to a named end, and write what is kept as shards (see `dyconv run --help`)."""
-    run(recipe, manifest, out, backend, limit, retry_failed, workers, no_pack, tombstones, worker_memory, wait)
+    seen = (metrics_port, metrics_host, log_format, log_level)
+    run(recipe, manifest, out, backend, limit, retry_failed, workers, no_pack, tombstones, worker_memory, wait, *seen)
 
 
 def main() -> None:

@@ -33,6 +33,10 @@ Memory = Annotated[
     float | None, typer.Option("--worker-memory", help="GiB above which a worker is killed (its clip is tried again)")
 ]
 Wait = Annotated[float, typer.Option(help="ray: seconds that the cluster has to bring the nodes that the stages need")]
+MetricsPort = Annotated[int | None, typer.Option(help="serve metrics for Prometheus on this port (0: any free one)")]
+MetricsHost = Annotated[str, typer.Option(help="address to serve metrics on; others than this machine may read them then")]
+LogFormat = Annotated[str, typer.Option(help="of stderr: text, or json (one record a line)")]
+LogLevel = Annotated[str, typer.Option(help="of stderr: debug, info, warning, error; OUT/logs has info and above")]
 
 
 def run(
@@ -47,6 +51,10 @@ def run(
     tombstones: Takedowns = None,
     worker_memory: Memory = None,
     wait: Wait = 0.0,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "warning",
 ) -> None:
     """Bring every source of a manifest to a named end, and write what is kept as shards.
 
@@ -54,10 +62,16 @@ def run(
     Exit status: 0 done (clips are kept, or everything was dropped for a reason), 3 clips are kept but something failed,
     1 nothing but failures and drops, or stopped early, 2 wrong usage, 130 interrupted, 143 terminated.
     """
+    from dyconv.logs import LogOptions
     from dyconv.runner import RunOptions
 
+    logs = LogOptions(log_format, log_level.lower())
+    metrics = None if metrics_port is None else (metrics_host, metrics_port)
     memory = None if worker_memory is None else int(worker_memory * 2**30)
-    options = RunOptions(backend, workers, limit, retry_failed, not no_pack, tuple(tombstones or ()), memory, wait)
+    taken_down = tuple(tombstones or ())
+    options = RunOptions(
+        backend, workers, limit, retry_failed, not no_pack, taken_down, memory, wait, logs=logs, metrics=metrics
+    )
     raise typer.Exit(run_job(recipe, manifest, out, options))
 
 
@@ -71,7 +85,8 @@ def run_job(recipe: str, manifest: Path, out: str, options: RunOptions) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     loaded = recipes.load(recipe)
     file = str(Path(recipe).absolute()) if recipes.is_file(recipe) else None
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)  # a log's tables are not squeezed
+    width = None if sys.stderr.isatty() else 140  # a log's tables are not squeezed
+    console = Console(stderr=True, width=width, quiet=options.logs.format == "json")
     try:
         return run_recipe(loaded, manifest, out, options, recipe_file=file, console=console).exit_code
     except KeyboardInterrupt as stop:

@@ -40,6 +40,9 @@ class LogOptions:
             raise UsageError(f"no log level called {self.level!r}", hint=f"there are: {', '.join(LEVELS)}")
 
 
+AS_USUAL = LogOptions()
+
+
 @contextmanager
 def bind(**fields: str | None) -> Iterator[None]:
     """Add fields (`source`, `clip`, `stage`) to every record made within the block. Costs about a microsecond."""

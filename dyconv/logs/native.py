@@ -20,7 +20,6 @@ _LOG = logging.getLogger("native")
 _LINES = 100  # of one reading; of more, the number is told
 _LINE = 2000
 _BYTES = 256 * 1024  # read at once; what is beyond that is passed over
-_FULL = 4 * 2**20  # the file is emptied when it has grown beyond this
 _PERIOD_S = 1.0
 _GLOG = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 _BAD = re.compile(r"(?i)\b(error|fail(ed|ure)?|fatal|abort(ed)?|corrupt|invalid|out of memory|terminate called)\b|warning:")
@@ -85,7 +84,7 @@ class NativeStderr:
             data = os.pread(self._file, size - begin, begin)
             passed_over = begin - self._read
             self._read = size
-            if size > _FULL:
+            if os.fstat(self._file).st_size == size:  # nobody is in the middle of it: what was read is not needed any more
                 os.ftruncate(self._file, 0)
                 self._read = 0
         told = lines_of(data)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import socket
 import sys
 import traceback
@@ -58,6 +59,10 @@ class Context(logging.Filter):
         return True
 
     def _clean(self, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [self._clean(item) for item in value]
+        if isinstance(value, dict):
+            return {str(name): self._clean(item) for name, item in value.items()}
         return redact(value, self._secrets)[:_TEXT] if isinstance(value, str) else value
 
 
@@ -89,6 +94,9 @@ def as_text(record: dict[str, Any]) -> str:
     where = " ".join(str(record[name]) for name in ("stage", "clip") if record.get(name))
     level = str(record.get("level", "")).upper()
     line = f"{str(record['time'])[11:23]} {level} {where + ': ' if where else ''}{record.get('message', '')}"
+    for name in ("stack", "stderr"):
+        if said := record.get(name):
+            line += "\n" + ("\n".join(map(str, said)) if isinstance(said, list) else str(said).rstrip())
     exception = record.get("exception")
     if isinstance(exception, dict):
         line += f"\n{str(exception.get('traceback', '')).rstrip()}"
@@ -151,12 +159,12 @@ class Logging:
         self._context = Context(about)
         level = logging.getLevelNamesMapping()[options.level.upper()]
         handlers: list[logging.Handler] = []
-        folder = None if store.remote else Path(store.root) / FOLDER / _SAFE.sub("_", run)
-        if folder is not None and (file := _file(folder / f"{_SAFE.sub('_', worker)}.jsonl")):
+        folder = None if store.remote else Path(store.root) / FOLDER / file_name(run)
+        if folder is not None and (file := _file(folder / f"{file_name(worker)}.jsonl")):
             file.setFormatter(JsonLines())
             file.setLevel(min(level, logging.INFO))
             handlers.append(file)
-        words = folder / f"{_SAFE.sub('_', worker)}.stderr" if folder is not None else None
+        words = folder / f"{file_name(worker)}.stderr" if folder is not None else None
         self._native = NativeStderr(words) if native else None
         atexit.register(self.close)
         self._open = True
@@ -196,6 +204,27 @@ class Logging:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def process_name() -> str:
+    """This process's name as a worker: `<host>:<pid>`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def file_name(name: str) -> str:
+    """A run's or worker's name as that of a file."""
+    return _SAFE.sub("_", name) or "_"
+
+
+def sweep_logs(store: Store, keep: int = 20) -> None:
+    """Remove the logs of all but the latest runs."""
+    if store.remote or not (top := Path(store.root) / FOLDER).is_dir():
+        return
+    for words in top.glob("*/*.stderr"):  # of workers whose driver was killed
+        words.unlink(missing_ok=True)
+    runs = sorted((folder for folder in top.iterdir() if folder.is_dir()), key=lambda folder: folder.stat().st_mtime)
+    for folder in runs[: max(0, len(runs) - keep)]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _file(path: Path) -> _File | None:
