@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import ctypes
-import errno
 import faulthandler
 import importlib
 import json
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+from dyconv.disk import disk_error
 from dyconv.errors import DyconvError, MachineError, UsageError
 from dyconv.logs import AS_USUAL, LogOptions
 from dyconv.logs.setup import Logging, process_name
@@ -104,8 +104,8 @@ def serve(pipe: Connection) -> None:
 def _told(error: Exception) -> DyconvError:
     if isinstance(error, DyconvError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MachineError(f"no space left: {error}", hint="make room, then run again")
+    if full := disk_error(error, ""):
+        return full
     return MachineError(f"a worker cannot go on: {type(error).__name__}: {error}", hint="run `dyconv doctor`")
 
 

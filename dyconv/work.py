@@ -148,7 +148,7 @@ class Worker:
                 outcomes = self._process(step.stage, clip, folder)
             except MachineError:
                 raise
-            except Exception as error:  # the one place that records what a stage could not put right
+            except Exception as error:  # noqa: BLE001 - the one place that records what a stage could not put right
                 message, tries = str(error) or type(error).__name__, len(deaths) + 1
                 return self._fail(folder, fp, clip, tries, started, type(error).__name__, message, traceback.format_exc())
         seconds = time.monotonic() - started
