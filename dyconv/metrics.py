@@ -167,6 +167,7 @@ class Metrics:
         return generate_latest(self.series.registry)
 
     def note(self, item: Event | Notice) -> None:
+        self._spend(time.monotonic())
         if isinstance(item, Notice):
             self._notice(item)
         elif item.stage is not None and item.stage in self._about.levels:
@@ -237,13 +238,17 @@ class Metrics:
             del self._open[event.source]
             self._finished += 1
 
-    def tick(self, now: float) -> None:
+    def _spend(self, now: float) -> None:
+        """Count the workers' time since the last word: until now they did what they did then."""
         busy = len(self._who)
         idle = max(0, len(self._doing) - busy)
         spent = max(0.0, now - self._ticked)
         self.series.worker_seconds.labels("busy").inc(spent * busy)
         self.series.worker_seconds.labels("idle").inc(spent * idle)
         self._ticked = now
+
+    def tick(self, now: float) -> None:
+        self._spend(now)
         self._settle()
         if self._mirror is not None and now - self._mirror.since > _MIRROR_S:
             self._mirror.copy(self.series.registry, now)

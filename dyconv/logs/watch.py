@@ -48,8 +48,7 @@ class LogWatcher:
 
     def __init__(self, info: RunInfo, nodes: Sequence[Machine]) -> None:
         sweep_logs(info.store)
-        # A person is told of failures by the console.
-        told = (LOGGER,) if info.console is not None and info.logs.format == "text" else ()
+        told = (LOGGER,) if info.logs.format == "text" else ()  # a person is told the same by the console
         self._logging = Logging(info.store, info.run, DRIVER, info.logs, told=told)
         self._folder = None if info.store.remote else Path(info.store.root) / FOLDER / file_name(info.run)
         self._counts = dict.fromkeys((State.KEPT, State.DROPPED, State.FAILED), 0)

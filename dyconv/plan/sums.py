@@ -1,0 +1,76 @@
+"""The measured sources as arrays, and what other sources like them give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyconv.plan.rates import Rates
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What sources give, for each of several draws: [draws, stages] or [draws]."""
+
+    items: Floats
+    media: Floats
+    work: Floats
+    kept: Floats
+    kept_s: Floats
+    written: Floats
+    fetched: Floats
+
+    def shifted(self, other: Outcome, base: Outcome) -> Outcome:
+        """The deviations of both from `base`, added."""
+        return Outcome(*(np.maximum(0.0, own + vars(other)[name] - vars(base)[name]) for name, own in vars(self).items()))
+
+
+class Sums:
+    """The measured sources as arrays, so that any weighting of them is one product."""
+
+    def __init__(self, rates: Rates, names: Sequence[str]) -> None:
+        samples = rates.samples
+        self.count = len(samples)
+        self._levels = np.array([stage.level for name in names if (stage := rates.stage(name))])
+        table = np.array([[sample.work.get(name, (0, 0.0, 0.0)) for name in names] for sample in samples], float)
+        self._items, self._media, self._work = (table[:, :, part] for part in range(3))  # each [sources, stages]
+        self._fixed = np.array([rate.fixed_s for name in names if (rate := rates.stage(name))])
+        self._per_media = np.array([rate.per_media_s for name in names if (rate := rates.stage(name))])
+        self._length = np.array([sample.media_s for sample in samples])
+        self._kept = np.array([sample.kept for sample in samples], float)
+        self._kept_s = np.array([sample.kept_s for sample in samples])
+        self._written = np.array([sum(sample.written.values()) for sample in samples], float)
+        first = names[0] if names else ""
+        self._fetched = np.array(
+            [sum(size for name, size in sample.written.items() if name.startswith(f"{first}/")) for sample in samples], float
+        )
+        self._by_name = {
+            name: np.array([sample.written.get(name, 0) for sample in samples], float)
+            for name in sorted({name for sample in samples for name in sample.written})
+        }
+
+    def outcome(self, weights: Floats, count: int, media: float) -> Outcome:
+        """What `count` sources of `media` seconds give if the measured ones are weighted so, `weights` [draws, sources]."""
+        came = weights @ (self._length > 0)
+        reached = media * came / weights.sum(axis=1)  # seconds of the sources that can be had
+        scale = reached / np.maximum(weights @ self._length, 1e-9)
+        per_source = count / weights.sum(axis=1)
+        items = weights @ self._items
+        items = np.where(self._levels == 0, items * per_source[:, None], items * scale[:, None])
+        through = (weights @ self._media) * scale[:, None]
+        expected = weights @ (self._fixed * self._items + self._per_media * self._media)
+        luck = np.where(expected > 0, (weights @ self._work) / np.maximum(expected, 1e-12), 1.0)
+        work = (self._fixed * items + self._per_media * through) * luck
+        rest = [(weights @ values) * scale for values in (self._kept, self._kept_s, self._written, self._fetched)]
+        return Outcome(items, through, work, *rest)
+
+    def written_by(self, name: str, whole: Outcome) -> float:
+        """Bytes of one stage's asset in the outcome of all samples."""
+        values = self._by_name.get(name)
+        total = float(self._written.sum())
+        return float(whole.written[0]) * float(values.sum()) / total if values is not None and total else 0.0
