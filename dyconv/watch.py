@@ -63,6 +63,7 @@ def watchers_for(info: RunInfo) -> list[Watcher]:
     Raises:
         UsageError: if the port for metrics cannot be had.
     """
+    from dyconv.live import LiveFile
     from dyconv.logs.watch import LogWatcher
     from dyconv.metrics import About, Metrics
     from dyconv.progress import ConsoleProgress
@@ -76,6 +77,8 @@ def watchers_for(info: RunInfo) -> list[Watcher]:
     levels = {step.stage.name: step.level for step in info.plan.steps}
     about = About(levels, info.todo, info.sources - info.todo, info.recipe.name, info.plan.fingerprint)
     watchers: list[Watcher] = [Metrics(about, info.store, info.metrics, gauges), LogWatcher(info, nodes)]
+    told = {"run": info.run, "recipe": info.recipe.name, "backend": info.backend, "workers": info.workers}
+    watchers.append(LiveFile(info.store, told, levels, info.sources, info.todo))
     if info.console is not None:
         watchers.append(ConsoleProgress(info.console, info.todo))
     return watchers

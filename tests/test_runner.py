@@ -256,8 +256,10 @@ def test_status_is_one_json_object(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert command("status", str(tmp_path), "--json") == 0
     found = json.loads(capfd.readouterr().out)
     assert set(found) == {"sources", "clips"}
-    assert {frozenset(item) for kind in found.values() for item in kind} == {
-        frozenset({"id", "state", "reason", "stage", "seconds"})
+    common = {"id", "state", "reason", "stage", "detail", "seconds"}
+    assert {name: set().union(*rows) - common for name, rows in found.items()} == {
+        "sources": {"failed", "kept"},
+        "clips": {"source"},
     }
     assert [item["id"] for item in found["sources"]] == ["ok-1", "broken-1"]
     assert command("status", str(tmp_path)) == 0
