@@ -18,9 +18,12 @@ from PIL import Image
 from dyconv.cli.report import report
 from dyconv.errors import UsageError
 from dyconv.ledger import clip_standings, read_ledger, source_standing
+from dyconv.plan.measure import read_samples
 from dyconv.report.numbers import head_pose, read_numbers
-from dyconv.report.page import hours, render, write_report
+from dyconv.report.page import render, write_report
 from dyconv.report.plots import Bar, Histogram, bars, histogram, ticks
+from dyconv.report.profile import profile, run_profile
+from dyconv.report.words import hours
 from dyconv.store import Store
 from tests.small_build import FRAMES, NASTY, face_points, small_build
 
@@ -206,3 +209,39 @@ def test_head_pose_of_a_turned_face() -> None:
 )
 def test_lengths_read_well(seconds: float, said: str) -> None:
     assert hours(seconds) == said
+
+
+def test_the_profile_adds_up_and_names_the_slowest(store: Store, text: str) -> None:
+    numbers = read_numbers(store)
+    stages = profile(numbers.logs.values(), numbers.levels)
+    assert [stage.stage for stage in stages] == ["download", "scenes", "normalize", "people"]
+    assert sum(stage.work_s for stage in stages) == pytest.approx(sum(row.seconds for row in numbers.funnel.stages))
+    by_name = {stage.stage: stage for stage in stages}
+    events = [event for log in numbers.logs.values() for event in log.events if event.stage == "normalize"]
+    normalize = by_name["normalize"]
+    assert (normalize.items, normalize.media_s) == (4, 8.0)
+    assert normalize.slowest[0].seconds == max(event.seconds for event in events)
+    assert normalize.median_s <= normalize.p95_s <= normalize.slowest[0].seconds
+    assert normalize.per_media_s == pytest.approx(sum(event.seconds for event in events) / 8)
+    assert by_name["download"].media_s == 8.0, "what fetches is measured by what it fetched"
+    failed = [event.seconds for log in numbers.logs.values() for event in log.failed()]
+    assert by_name["download"].failed_s == pytest.approx(sum(failed))
+    said = " ".join(Page(text).sections["time"])
+    for stage in stages:
+        assert f"dyconv replay {stage.slowest[0].id} {stage.stage} --out OUT" in said
+
+
+def test_the_last_run_is_told_apart_into_work_and_waiting(store: Store, text: str, tmp_path: Path) -> None:
+    run = run_profile(read_samples(store))
+    assert run is not None
+    numbers = read_numbers(store)
+    assert run.stages_s == pytest.approx(sum(row.seconds for row in numbers.funnel.stages))
+    assert run.stages_s + run.setup_s <= run.wall_s * 1.05, "one worker, in the driver's process"
+    assert run.idle_s >= 0 and run.workers <= 1.05 and run.deaths == 0
+    assert "on the clock" in " ".join(Page(text).sections["time"])
+    bare = small_build(tmp_path / "build")
+    bare.remove("metrics.prom")
+    page = Page(render(bare))
+    assert "on the clock" not in " ".join(page.sections["time"]), "an older build has no metrics, and a page"
+    bare.write_bytes("metrics.prom", b"\xff{")
+    assert "on the clock" not in render(bare)

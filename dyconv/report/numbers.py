@@ -58,6 +58,7 @@ class Numbers:
         layouts: kept clips by layout.
         people: distinct people seen in kept clips; people are told apart within a source only.
         run: what `run.json` says: recipe, stages, versions.
+        levels: of each stage, in order: how many splits lie before it.
     """
 
     funnel: Funnel
@@ -71,6 +72,7 @@ class Numbers:
     people: int
     spread: Distributions
     licences: dict[str, LicenceRow]
+    levels: dict[str, int]
     lost: int = 0  # kept clips whose record is gone
 
     @property
@@ -100,6 +102,7 @@ def read_numbers(store: Store) -> Numbers:
         people=0,
         spread=Distributions(),
         licences=defaultdict(LicenceRow),
+        levels=levels,
     )
     _measure(store, numbers)
     _count_licences(store, numbers)

@@ -14,14 +14,16 @@ from dyconv import __version__
 from dyconv.errors import ShardError, UsageError
 from dyconv.funnel import StageFunnel
 from dyconv.ledger import FOLDER, State
+from dyconv.plan.measure import read_samples
 from dyconv.report.numbers import Numbers, ended, read_numbers, source_states
 from dyconv.report.plots import Bar, Histogram, bars, histogram
+from dyconv.report.profile import profile, run_figure, run_profile, stages_figure
 from dyconv.report.samples import dropped_samples, kept_samples
+from dyconv.report.words import hours
 from dyconv.shards.index import Shard, read_index
 from dyconv.store import Store
 
 FAILED_SHOWN = 200
-_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def render(store: Store) -> str:
 
     numbers = read_numbers(store)
     failed = ended(numbers, State.FAILED)
+    samples = read_samples(store)
+    stages, last_run = profile(numbers.logs.values(), numbers.levels, samples), run_profile(samples)
     environment = Environment(
         loader=PackageLoader("dyconv.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -65,7 +69,11 @@ def render(store: Store) -> str:
         layouts=_layout_figure(numbers),
         kept_samples=kept_samples(store, numbers),
         dropped_samples=dropped_samples(store, numbers),
-        times=time_figure(numbers),
+        times=stages_figure(stages),
+        stages=stages,
+        work_s=sum(stage.work_s + stage.setup_s for stage in stages),
+        last_run=last_run,
+        last_run_figure=run_figure(last_run) if last_run else None,
         failed=[(item[0], event) for _, item, event in failed[:FAILED_SHOWN]],
         failed_more=max(0, len(failed) - FAILED_SHOWN),
         method=[_method(stage) for stage in numbers.run.get("stages", ())],
@@ -84,15 +92,6 @@ def _about(run: dict[str, Any]) -> str:
 
     name = run.get("recipe")
     return recipes.load(name).about if not run.get("recipe_file") and name in recipes.names() else ""
-
-
-def hours(seconds: float) -> str:
-    """A length for a person: seconds, minutes or hours, whichever reads best."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    if seconds < 2 * _HOUR:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / _HOUR:,.1f} h"
 
 
 def cards(numbers: Numbers) -> list[Card]:
@@ -131,18 +130,6 @@ def _funnel_bar(row: StageFunnel, numbers: Numbers) -> Bar:
         ("rest", rest, f"{hours(rest)} in no clip"),
     ]
     return Bar(row.stage, parts, f"{row.entered:,} in, {row.out:,} out, {hours(row.media_out)}")
-
-
-def time_figure(numbers: Numbers) -> Markup:
-    """Worker seconds of each stage."""
-    rows = [row for row in numbers.funnel.stages if row.seconds > 0]
-    total = sum(row.seconds for row in rows)
-    drawn = []
-    for row in rows:
-        speed = f", {row.media_in / row.seconds:.1f} x real time" if row.media_in > 0 else ""
-        text = f"{hours(row.seconds)}, {row.seconds / total:.0%}{speed}"
-        drawn.append(Bar(row.stage, [("time", row.seconds, text)], text))
-    return bars(drawn, max((row.seconds for row in rows), default=0.0))
 
 
 def _layout_figure(numbers: Numbers) -> Markup:

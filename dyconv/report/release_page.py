@@ -15,11 +15,12 @@ from markupsafe import Markup
 from dyconv import __version__
 from dyconv.records import PERSONS
 from dyconv.report.look import PERSON_COLOURS
-from dyconv.report.page import Card, hours
+from dyconv.report.page import Card
 from dyconv.report.plots import Bar, Histogram, bars, histogram
 from dyconv.report.published import DYCONV_CROP_PX, SETS
 from dyconv.report.release_faces import GESTURES
 from dyconv.report.release_numbers import FAR_S, Dataset, Shown, read_dataset, responses
+from dyconv.report.words import hours
 from dyconv.store import Store, write_atomic
 
 _SIDE = 150  # pixels of a face in the grid
