@@ -22,6 +22,7 @@ from dyconv.errors import StoreError
 from dyconv.records import Ref
 from dyconv.remote import Remote
 
+REBUILD = "delete ledger/ there and run the same command again: only what lacks is made anew"
 SCRATCH = ".scratch"  # below a local store's root: unfinished files, which a run sweeps when their process is gone
 _CHUNK = 1 << 20
 _TOGETHER = 32  # small objects read at once from a remote store
@@ -145,7 +146,7 @@ class Store:
         return found
 
     def _lacking(self, path: str) -> StoreError:
-        return StoreError(f"{path} is not in {self.root}", hint="run the same command again to rebuild it")
+        return StoreError(f"{path} is not in {self.root}", hint=REBUILD)
 
     def verified(self, ref: Ref) -> Path:
         """Like `local`, after comparing size and sha256 with the reference."""
@@ -231,7 +232,12 @@ class Store:
 
     def read_bytes(self, path: str) -> bytes:
         try:
-            return self.files.read(self.url(path)) if self.remote else Path(self.url(path)).read_bytes()
+            if self.remote:
+                return self.files.read(self.url(path))
+            found = Path(self.url(path))
+            if found.exists() and not found.is_file():  # of a pipe or a device there is no end
+                raise StoreError(f"{path} in {self.root} is no file")
+            return found.read_bytes()
         except FileNotFoundError as error:
             raise StoreError(f"{path} is not in {self.root}") from error
 

@@ -27,7 +27,7 @@ from dyconv.errors import DyconvError, MachineError, StoreError
 from dyconv.ledger import Event, State
 from dyconv.records import Clip, Drop, DropReason, dump
 from dyconv.stages.base import Files, Stage, check_contract
-from dyconv.store import SCRATCH, Store, scratch_prefix
+from dyconv.store import REBUILD, SCRATCH, Store, scratch_prefix
 from dyconv.task import Death, Kind, Notice, Plan, Report, Step, Task
 
 _STALE_S = 24 * 3600.0
@@ -291,14 +291,14 @@ def read_clip(store: Store, event: Event, clip_id: str | None = None) -> Clip:
     for outcome in done[0] if done else ():
         if isinstance(outcome, Clip) and outcome.id == wanted:
             return outcome
-    raise StoreError(f"the record of clip {wanted} is not in {store}", hint="run the same command again to rebuild it")
+    raise StoreError(f"the record of clip {wanted} is not in {store}", hint=REBUILD)
 
 
 def read_failed_clip(store: Store, folder: str) -> Clip:
     """The record that the stage of this work folder failed on."""
     failure = _read_json(store, f"{folder}/failed.json")
     if failure is None:
-        raise StoreError(f"{folder} in {store} is gone", hint="run the same command again to rebuild it")
+        raise StoreError(f"{folder} in {store} is gone", hint=REBUILD)
     return Clip.from_json(failure["clip"])
 
 
