@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
 import typer
 
+from dyconv.cli.streams import lasting_streams
 from dyconv.errors import DyconvError
 
 # name -> module:function. A command's module imports only typer at its top, so that `dyconv --help` is quick.
@@ -70,11 +72,23 @@ def run_alone(command: Callable[..., object]) -> None:
 
 def guarded(app: typer.Typer) -> None:
     """Run a command line; a `DyconvError` becomes two lines and its exit code, never a traceback."""
-    try:
-        app()
-    except DyconvError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    with lasting_streams():
+        try:
+            app()
+        except DyconvError as error:
+            _end(error)
+        except OSError as error:
+            from dyconv.disk import disk_error
+
+            if told := disk_error(error, ""):
+                _end(told)
+            raise
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not break into the end
+            print("interrupted: run the same command again to go on", file=sys.stderr)  # noqa: T201
+            sys.exit(130)
+
+
+def _end(error: DyconvError) -> None:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    sys.exit(error.exit_code)
