@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyconv.errors import StoreError
+from dyconv.flow import Flow
 from dyconv.ledger import Event, State, read_events
-from dyconv.live import FILE, Flow, LiveFile, driver_gone, read_live
+from dyconv.live import FILE, LiveFile, driver_gone, read_live
 from dyconv.runner import RunOptions, run
 from dyconv.store import Store
 from dyconv.task import Kind, Notice
