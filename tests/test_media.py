@@ -217,6 +217,36 @@ def test_a_cut_elsewhere_is_encoded_again_with_the_right_frames(tmp_path: Path) 
         assert int(np.argmin(errors)) == index + 7
 
 
+@pytest.mark.parametrize(("start", "stop", "copied"), [(5, 60, 45), (0, 50, 45), (14, 46, 30), (15, 59, 30), (16, 44, 0)])
+def test_a_cut_elsewhere_copies_the_groups_of_pictures_inside(tmp_path: Path, start: int, stop: int, copied: int) -> None:
+    path = write(tmp_path / "a.mp4", pictures(60), keyframes=(0, 15, 45))
+    whole = list(read_frames(path))
+    for name in ("b.mp4", "c.mp4"):
+        assert not cut_video(path, tmp_path / name, start, stop)
+    assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "c.mp4").read_bytes()
+    errors = [
+        float(np.abs(frame.astype(int) - other).mean())
+        for frame, other in zip(read_frames(tmp_path / "b.mp4"), whole[start:stop], strict=True)
+    ]
+    assert sum(error == 0 for error in errors) == copied and max(errors) < 10
+    late = stop - start - 3  # a seek, over the joint, and its last frames
+    assert next(read_frames(tmp_path / "b.mp4", late, late + 1)).shape == whole[0].shape
+    assert frame_count(tmp_path / "b.mp4") == stop - start
+    assert {item.name for item in tmp_path.iterdir()} == {"a.mp4", "b.mp4", "c.mp4"}
+
+
+def test_pictures_of_another_profile_are_not_joined_but_encoded_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, 64, 48, preset="ultrafast", keyframes={0, 15}) as writer:
+        for picture in pictures(30):
+            writer.write(picture)
+    assert not cut_video(path, tmp_path / "b.mp4", 5, 30)
+    whole = list(read_frames(path))
+    for index, frame in enumerate(read_frames(tmp_path / "b.mp4")):
+        errors = [np.abs(frame.astype(int) - other).mean() for other in whole]
+        assert int(np.argmin(errors)) == index + 5
+
+
 def test_a_cut_behind_the_end_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", pictures(10))
     with pytest.raises(StoreError):

@@ -6,8 +6,9 @@ rotations and odd start times, are read by `dyconv.media.source`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from dyconv.errors import StoreError
+from dyconv.media.splice import OWN_ID, Piece, join, packets_between
 from dyconv.time import FPS
 
 _THREADS = 2  # fixed: x264's output depends on the number of threads, and bytes must not depend on the machine
@@ -100,45 +102,23 @@ def frame_size(path: Path | BinaryIO) -> tuple[int, int]:
 def cut_video(path: Path, target: Path, start: int, stop: int) -> bool:
     """Write frames `start` up to `stop` of a normalized video as a video of its own.
 
-    Packets are copied where the cut begins on an IDR frame and ends before one, or at the end; otherwise the frames are
-    encoded again. Returns whether they were copied.
+    Packets are copied where the cut begins on an IDR frame and ends before one, or at the end. Otherwise the whole groups of
+    pictures inside are copied, and the frames before and after them encoded again. Returns whether all were copied.
 
     Raises:
         StoreError: if what was written has not exactly the frames asked for.
     """
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        packets = _packets_between(container, stream, start, stop)
+        packets = packets_between(container, stream, start, stop)
         if packets is not None:
             _copy_packets(stream, packets, target, start)
     if packets is None:
-        _encode_again(path, target, start, stop)
+        _encode_ends(path, target, start, stop)
     found = frame_count(target)
     if found != stop - start:
         raise StoreError(f"{target.name}: expected {stop - start} frames, wrote {found}", hint="please report this")
     return packets is not None
-
-
-def _packets_between(container: Any, stream: Any, start: int, stop: int) -> list[av.Packet] | None:
-    """Packets of exactly these frames in decoding order, None where the cut is not on closed groups of pictures."""
-    base = stream.time_base
-    container.seek(int(Fraction(start, FPS) / base), stream=stream, backward=True)
-    packets: list[av.Packet] = []
-    for packet in container.demux(stream):
-        if not packet.size or packet.pts is None:
-            continue
-        index = round(packet.pts * base * FPS)
-        if not packets:
-            if index == start and packet.is_keyframe:
-                packets.append(packet)
-            elif index >= start and packet.is_keyframe:
-                return None
-            continue
-        if index >= stop and packet.is_keyframe:
-            break
-        packets.append(packet)
-    indices = sorted(round((packet.pts or 0) * base * FPS) for packet in packets)
-    return packets if indices == list(range(start, stop)) else None
 
 
 def _copy_packets(stream: Any, packets: list[av.Packet], target: Path, start: int) -> None:
@@ -153,11 +133,31 @@ def _copy_packets(stream: Any, packets: list[av.Packet], target: Path, start: in
             container.mux(packet)
 
 
-def _encode_again(path: Path, target: Path, start: int, stop: int) -> None:
-    writer: VideoWriter | None = None
+def _encode_ends(path: Path, target: Path, start: int, stop: int) -> None:
+    """Copy the groups of pictures that lie inside, and encode what of others is left at both ends."""
+    inside = [edge for edge in (*keyframes(path), frame_count(path)) if start <= edge <= stop]
+    low, high = (inside[0], inside[-1]) if len(inside) > 1 else (stop, stop)
+    ends = target.with_name(f"{target.name}.ends.mp4")
     try:
-        for _, picture in iter_pictures(path, start, stop):
-            writer = writer or VideoWriter(target, picture.width, picture.height, like=picture, crf=_CRF)
+        if low < high:
+            _encode_again(path, ends, [(start, low), (high, stop)], own_sets=True)
+            pieces = [Piece(ends, 0, low - start), Piece(path, low, high), Piece(ends, low - start, low - start + stop - high)]
+            if join([piece for piece in pieces if piece.start < piece.stop], target, like=path, options=dict(_MP4)):
+                return
+        _encode_again(path, target, [(start, stop)])
+    finally:
+        ends.unlink(missing_ok=True)
+
+
+def _encode_again(path: Path, target: Path, ranges: Sequence[tuple[int, int]], *, own_sets: bool = False) -> None:
+    """Write ranges of frames one after the other; each begins with an IDR frame."""
+    writer: VideoWriter | None = None
+    begins = [ranges[0][1] - ranges[0][0]]
+    try:
+        for _, picture in chain.from_iterable(iter_pictures(path, *frames) for frames in ranges if frames[0] < frames[1]):
+            if writer is None:
+                size = picture.width, picture.height
+                writer = VideoWriter(target, *size, like=picture, crf=_CRF, keyframes=begins, own_sets=own_sets)
             writer.write(picture)
     finally:
         if writer is not None:
@@ -172,6 +172,7 @@ class VideoWriter:
     Args:
         keyframes: frame indices that get an IDR frame, so that a later cut there copies packets without encoding.
         like: a frame whose colour tags the video gets; untagged if not given.
+        own_sets: its parameter sets get an id of their own, so that it can be joined to another video.
     """
 
     def __init__(
@@ -184,6 +185,7 @@ class VideoWriter:
         preset: str = "veryfast",
         keyframes: Collection[int] = (),
         like: av.VideoFrame | None = None,
+        own_sets: bool = False,
     ) -> None:
         if width % 2 or height % 2:
             raise ValueError(f"yuv420p wants even sizes, got {width}x{height}")
@@ -201,6 +203,8 @@ class VideoWriter:
             stream.codec_context.color_primaries = like.color_primaries
             stream.codec_context.color_trc = like.color_trc
         stream.options = {"preset": preset, "crf": str(crf), "forced-idr": "1", "g": str(10 * FPS), "a53cc": "0"}
+        if own_sets:
+            stream.options = {**stream.options, "x264-params": f"sps-id={OWN_ID}"}
         self._stream = stream
         self._scaler = VideoReformatter()
 

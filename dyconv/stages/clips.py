@@ -1,7 +1,8 @@
 """Clips: from a segment's shots to samples, each on its own clock, starting at zero.
 
 A clip is a shot, or a part of one that is too long. Its VIDEO is cut by copying packets from one IDR frame to the next, so
-pixels are what `normalize` wrote. Gradual transitions are left out.
+pixels are what `normalize` wrote; where a long shot is split, only the group of pictures in which the split falls is encoded
+again. Gradual transitions are left out.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Clips(Stage):
     """
 
     name: ClassVar[str] = "clips"
+    version: ClassVar[int] = 2  # since parts of a long shot keep what need not be encoded again
     needs: ClassVar[frozenset[Key]] = frozenset({Key.VIDEO, Key.MIX})
     optional: ClassVar[frozenset[Key]] = frozenset({Key.CLEAN, Key.CHANNELS, Key.ENROLMENT, Key.FACES, Key.SPEECH})
     gives: ClassVar[frozenset[Key]] = optional | {Key.VIDEO, Key.MIX}
