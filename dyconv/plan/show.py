@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dyconv.plan.predict import Interval, Prediction
+from dyconv.report.words import short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,12 +22,8 @@ Units = Sequence[tuple[str, float]]
 def amount(value: float, units: Units, low: float | None = None, high: float | None = None) -> str:
     """A number in the unit that suits it, with its bounds in the same one."""
     name, factor = next((unit for unit in units if value >= 1.5 * unit[1]), units[-1])
-    bounds = "" if low is None or high is None else f" ({_short(low / factor)} to {_short(high / factor)})"
-    return f"{_short(value / factor)}{' ' + name if name else ''}{bounds}"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    bounds = "" if low is None or high is None else f" ({short(low / factor)} to {short(high / factor)})"
+    return f"{short(value / factor)}{' ' + name if name else ''}{bounds}"
 
 
 def bounded(value: Interval, units: Units) -> str:

@@ -19,7 +19,7 @@ from dyconv.report.numbers import Numbers, ended, read_numbers, source_states
 from dyconv.report.plots import Bar, Histogram, bars, histogram
 from dyconv.report.profile import profile, run_figure, run_profile, stages_figure
 from dyconv.report.samples import dropped_samples, kept_samples
-from dyconv.report.words import hours
+from dyconv.report.words import hours, short
 from dyconv.shards.index import Shard, read_index
 from dyconv.store import Store
 
@@ -83,6 +83,7 @@ def render(store: Store) -> str:
         shards=shards(store),
         lost=numbers.lost,
         hours=hours,
+        short=short,
     )
 
 
