@@ -1,6 +1,6 @@
 """`make bench`: speed ratios and their accuracy, measured in one run. Not a test: nothing fails on a slow machine.
 
-python -m tests.bench.run --out out/bench.json [--only cuts,chain,speech,memory,rerun,help,evaluator] [--full]
+python -m tests.bench.run --out out/bench.json [--only cuts,chain,speech,memory,rerun,help,scale,evaluator] [--full]
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import typer
 from dyconv import __version__
 
 SCHEMA = 1  # of the JSON: numbers of another one are not mixed in
-PARTS = ("cuts", "chain", "speech", "memory", "rerun", "help", "evaluator")
+PARTS = ("cuts", "chain", "speech", "memory", "rerun", "help", "scale", "evaluator")
 
 
 def main(
     out: Annotated[Path, typer.Option(help="JSON file with every number")] = Path("out/bench.json"),
     only: Annotated[str, typer.Option(help=f"comma separated parts: {', '.join(PARTS)}")] = "",
-    full: Annotated[bool, typer.Option("--full", help="memory also with 10,000 clips (minutes)")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="memory also with 10,000 clips (minutes), scale with 100,000 (an hour, 5 GB)")
+    ] = False,
     repeats: Annotated[int, typer.Option(help="repeats of part cuts; the median counts")] = 1,
     work: Annotated[Path | None, typer.Option(help="folder to work in, kept; a temporary one if not given")] = None,
 ) -> None:
@@ -57,7 +59,7 @@ def main(
 
 
 def _measure(part: str, folder: Path, *, full: bool, repeats: int) -> dict[str, Any]:
-    from tests.bench import chain, cutting, driver, evaluator, speech
+    from tests.bench import chain, cutting, driver, evaluator, scale, speech
 
     for name in ("ours-0", "out") if part in ("cuts", "chain", "speech") else ():
         shutil.rmtree(folder / part / name, ignore_errors=True)
@@ -68,6 +70,7 @@ def _measure(part: str, folder: Path, *, full: bool, repeats: int) -> dict[str, 
         "memory": lambda: driver.memory(folder / "driver", full=full),
         "rerun": lambda: driver.rerun(folder / "driver"),
         "help": driver.command_help,
+        "scale": lambda: scale.measure(folder / "scale", full),
         "evaluator": evaluator.measure,
     }
     return measures[part]()
@@ -114,6 +117,10 @@ def rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         out.append((f"re-run with nothing to do, {rerun['sources']:,} sources", found, f"< {rerun['wanted_s']:.0f} s"))
     if shown := results.get("help"):
         out.append(("dyconv --help", f"{shown['seconds']:.2f} s", f"< {shown['wanted_s']} s"))
+    if grown := results.get("scale"):
+        from tests.bench import scale
+
+        out += scale.rows(grown)
     if pictures := results.get("evaluator"):
         every = pictures["metrics"]["all"]
         found = f"{every['ratio']:.1f} ({every['batched']:.1f} / {every['plain']:.1f} frames/s on {pictures['device']})"
