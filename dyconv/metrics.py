@@ -7,6 +7,7 @@ executed; what it found done is in `dyconv_reused_total` only. The same samples 
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections import Counter as Tally
@@ -18,12 +19,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.exposition import start_http_server
 
 from dyconv import __version__
-from dyconv.errors import UsageError
+from dyconv.errors import DyconvError, UsageError
+from dyconv.flow import Flow
 from dyconv.ledger import Event, State
 from dyconv.store import Store
 from dyconv.task import Kind, Notice
 
 FILE = "metrics.prom"
+_LOG = logging.getLogger(__name__)
 _WRITE_S = 15.0
 _MIRROR_S = 5.0
 _BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560)
@@ -83,7 +86,7 @@ class Series:
         self.recycled = counter("dyconv_workers_recycled_total", "workers replaced because they had grown")
         self.sources = gauge("dyconv_sources", "sources of this run", "state")
         self.clips = gauge("dyconv_clips", "items that came to their end", "state")
-        self.bytes = gauge("dyconv_bytes", "bytes of the output folder's disk, and of its shards", "of")
+        self.bytes = gauge("dyconv_bytes", "bytes of the output folder's disk", "of")
         self.run_seconds = gauge("dyconv_run_seconds", "for how long this run goes on")
         self.startup = gauge("dyconv_startup_seconds", "from the start of the run until the first stage began")
         self.progress = gauge("dyconv_last_progress_timestamp_seconds", "when an item last left a stage, Unix time")
@@ -129,14 +132,9 @@ class Metrics:
     ) -> None:
         self._about, self._store = about, store
         self._mirror = Mirror(make_gauge) if make_gauge else None
-        self._stages = list(about.levels)
-        self._doing: dict[str, tuple[str, str] | None] = {}  # worker -> stage and item, None while it waits
-        self._who: dict[tuple[str, str], str] = {}  # the same, the other way round
-        self._entered: Tally[str] = Tally({self._stages[0]: about.sources} if self._stages else {})
-        self._left: Tally[str] = Tally()
-        self._open: Tally[str] = Tally()  # items of a source without an end
-        self._finished = 0
-        self._worked = False
+        self._flow = Flow(about.levels, about.sources)
+        self._workers: set[str] = set()  # that are there
+        self._worked = self._complained = False
         self._begun = self._ticked = self._written = time.monotonic()
         self.series = series = Series(about)
         series.started.set(time.time())
@@ -167,81 +165,50 @@ class Metrics:
         return generate_latest(self.series.registry)
 
     def note(self, item: Event | Notice) -> None:
-        self._spend(time.monotonic())
+        now = time.monotonic()
+        self._spend(now)
         if isinstance(item, Notice):
-            self._notice(item)
-        elif item.stage is not None and item.stage in self._about.levels:
-            self._event(item, item.stage)
+            self._flow.notice(item, now)
+            self._notice(item, now)
+            return
+        self._flow.event(item, now)
+        if item.stage is not None and item.stage in self._about.levels:
+            self._event(item, item.stage, now)
 
-    def _notice(self, notice: Notice) -> None:
-        if notice.kind is Kind.BEGUN and notice.stage and notice.clip:
-            if not self._worked:
-                self._worked = True
-                self.series.startup.set(time.monotonic() - self._begun)
-            self._free(notice.worker)
-            self._doing[notice.worker] = (notice.stage, notice.clip)
-            self._who[notice.stage, notice.clip] = notice.worker
+    def _notice(self, notice: Notice, now: float) -> None:
+        if notice.kind in (Kind.BEGUN, Kind.JOINED):
+            self._workers.add(notice.worker)
+        if notice.kind is Kind.BEGUN and not self._worked:
+            self._worked = True
+            self.series.startup.set(now - self._begun)
         elif notice.kind is Kind.READY and notice.stage:
             self.series.setup.labels(notice.stage).observe(notice.seconds)
-        elif notice.kind is Kind.JOINED:
-            self._doing.setdefault(notice.worker, None)
-        elif notice.kind in _DEATHS or notice.kind is Kind.RECYCLED:
-            self._free(notice.worker)
-            self._doing.pop(notice.worker, None)
-            if notice.kind is Kind.RECYCLED:
-                self.series.recycled.inc()
-            else:
-                self.series.deaths.labels(notice.kind, notice.stage or "").inc()
+        elif notice.kind is Kind.RECYCLED:
+            self._workers.discard(notice.worker)
+            self.series.recycled.inc()
+        elif notice.kind in _DEATHS:
+            self._workers.discard(notice.worker)
+            self.series.deaths.labels(notice.kind, notice.stage or "").inc()
 
-    def _free(self, worker: str) -> None:
-        if doing := self._doing.get(worker):
-            self._who.pop(doing, None)
-            self._doing[worker] = None
-
-    def _event(self, event: Event, stage: str) -> None:
+    def _event(self, event: Event, stage: str, now: float) -> None:
         series, own = self.series, event.level == self._about.levels[stage]
-        if own:  # else it is a piece that its parent's stage dropped or kept
-            self._left[stage] += 1
-            if worker := self._who.get((stage, event.id)):
-                self._free(worker)
-        self._follow(event, stage, own)
         if event.final:
             series.clips.labels(event.state).inc()
-        self._last = time.monotonic()
+        self._last = now
         series.progress.set(time.time())
         if event.reused:
             series.reused.labels(stage).inc(own)
             return
         series.items.labels(stage, event.state, event.reason or "").inc()
-        if own:
+        if own:  # else it is a piece that its parent's stage dropped or kept
             series.seconds.labels(stage).observe(event.seconds)
             series.media.labels(stage, "in").inc(event.media_in)
             series.media.labels(stage, "out").inc(event.media_out)
 
-    def _follow(self, event: Event, stage: str, own: bool) -> None:
-        """Keep count of what waits for the next stage, and of the source's open items."""
-        place = self._stages.index(stage) + 1
-        following = self._stages[place] if place < len(self._stages) else None
-        if event.source not in self._open:
-            self._open[event.source] = 1
-        if event.children is not None:
-            self._open[event.source] += len(event.children) - 1
-            if following:
-                self._entered[following] += len(event.children)
-        elif event.final:
-            self._open[event.source] -= 1
-            if not own and following:
-                self._entered[following] -= 1
-        elif following:
-            self._entered[following] += 1
-        if not self._open[event.source]:
-            del self._open[event.source]
-            self._finished += 1
-
     def _spend(self, now: float) -> None:
         """Count the workers' time since the last word: until now they did what they did then."""
-        busy = len(self._who)
-        idle = max(0, len(self._doing) - busy)
+        busy = len(self._flow.begun)
+        idle = max(0, len(self._workers) - busy)
         spent = max(0.0, now - self._ticked)
         self.series.worker_seconds.labels("busy").inc(spent * busy)
         self.series.worker_seconds.labels("idle").inc(spent * idle)
@@ -257,26 +224,32 @@ class Metrics:
 
     def _settle(self) -> None:
         """Bring the gauges up to date."""
-        series = self.series
-        at_work = Tally(stage for stage, _ in self._who)
-        for stage in self._stages:
-            series.at_work.labels(stage).set(at_work[stage])
-            series.queue.labels(stage).set(max(0, self._entered[stage] - self._left[stage] - at_work[stage]))
-        series.workers.labels("busy").set(len(self._who))
-        series.workers.labels("idle").set(max(0, len(self._doing) - len(self._who)))
-        waiting = max(0, self._about.sources - self._finished - len(self._open))
-        for state, count in (("waiting", waiting), ("open", len(self._open)), ("finished", self._finished)):
+        series, flow = self.series, self._flow
+        at_work = Tally(notice.stage for notice, _ in flow.begun.values())
+        for name, stage in flow.stages.items():
+            series.at_work.labels(name).set(at_work[name])
+            series.queue.labels(name).set(max(0, stage.entered - stage.left - at_work[name]))
+        series.workers.labels("busy").set(len(flow.begun))
+        series.workers.labels("idle").set(max(0, len(self._workers) - len(flow.begun)))
+        waiting = max(0, self._about.sources - flow.done - flow.open)
+        for state, count in (("waiting", waiting), ("open", flow.open), ("finished", flow.done)):
             series.sources.labels(state).set(count)
         series.sources.labels("finished_before").set(self._about.finished)
 
     def _write(self, now: float) -> None:
+        """Write the file. That it cannot be written is told once, and stops nothing."""
         assert self._store is not None
         self._written = now
-        if not self._store.remote:
-            usage = shutil.disk_usage(self._store.root)
-            self.series.bytes.labels("disk_total").set(usage.total)
-            self.series.bytes.labels("disk_free").set(usage.free)
-        self._store.write_bytes(FILE, self.text())
+        try:
+            if not self._store.remote:
+                usage = shutil.disk_usage(self._store.root)
+                self.series.bytes.labels("disk_total").set(usage.total)
+                self.series.bytes.labels("disk_free").set(usage.free)
+            self._store.write_bytes(FILE, self.text())
+        except (OSError, DyconvError) as error:
+            if not self._complained:
+                self._complained = True
+                _LOG.warning("%s cannot be written: %s", FILE, error)
 
     def close(self, state: str) -> None:
         """Write the last state, and stop serving it."""

@@ -283,3 +283,9 @@ def test_the_example_takes_rays_name_away() -> None:
         target for job in config["scrape_configs"] for each in job.get("static_configs", ()) for target in each["targets"]
     ]
     assert all(target.startswith("127.0.0.1:") for target in targets)
+
+
+def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / FILE).mkdir()
+    run(recipe(), write_manifest(tmp_path / "m.csv", ["ok-1"]), str(tmp_path), RunOptions(workers=0))
+    assert [record.message for record in caplog.records if FILE in record.message], "and is told"
