@@ -15,16 +15,18 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dyconv import __version__
-from dyconv.errors import TooManyFailures, UsageError
+from dyconv.errors import StoreError, TooManyFailures, UsageError
 from dyconv.funnel import MANIFEST, Funnel, funnel_table, make_funnel
 from dyconv.ledger import RUN_FILE, Event, LedgerWriter, SourceLog, State, stream_ledger
 from dyconv.logs import AS_USUAL, LogOptions
 from dyconv.manifest import BadRow, Row, read_manifest
+from dyconv.mend import Harmed, reopen
 from dyconv.models.registry import require
 from dyconv.recipe import Recipe
 from dyconv.records import Clip, Source, dump, source_clip
@@ -131,6 +133,18 @@ def run(
         TooManyFailures: the share of failures passed the recipe's bound; what is finished stays.
     """
     options = options or RunOptions()
+    once = partial(_run, recipe, manifest, out, options, recipe_file=recipe_file, console=console)
+    try:
+        return once()
+    except Harmed as harm:
+        if console is not None:
+            console.print(f"{harm.message}: made again", highlight=False)
+        return once()
+
+
+def _run(
+    recipe: Recipe, manifest: Path, out: str, options: RunOptions, *, recipe_file: str | None, console: Console | None
+) -> RunSummary:
     taken_down = lists_for(manifest, options.tombstones)
     rows = [taken_down.refuse(row) for row in read_manifest(manifest)[: options.limit]]
     store = Store(out)
@@ -158,7 +172,10 @@ def run(
             sweep_scratch(store)  # of workers that died on the way
             summary = driver.finish(len(todo))
         if options.pack:
-            _pack(store, recipe, console)
+            try:
+                _pack(store, recipe, console)
+            except StoreError as error:
+                raise reopen(store) or error from error
         return summary
 
 

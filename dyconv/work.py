@@ -265,18 +265,23 @@ def read_done(
     record = _read_json(store, f"{folder}/done.json") if "done.json" in there else None
     if record is None:
         return None
-    outcomes: list[Clip | Drop] = []
-    for item in record["outcomes"]:
-        if "clip" in item:
-            outcomes.append(Clip.from_json(item["clip"]))
-        else:
-            drop = item["drop"]
-            outcomes.append(Drop(Clip.from_json(drop["clip"]), DropReason(drop["reason"]), drop["detail"]))
+    try:
+        outcomes = [_outcome(item) for item in record["outcomes"]]
+        seconds = float(record["seconds"])
+    except (KeyError, TypeError, ValueError, AttributeError, DyconvError):  # damaged: as good as none
+        return None
     refs = {ref for outcome in outcomes if isinstance(outcome, Clip) for ref in outcome.assets.values()}
     own = [(ref.path.removeprefix(f"{folder}/"), ref.size) for ref in refs if ref.path.startswith(f"{folder}/")]
     if any(there.get(name) != size for name, size in own):
         return None
-    return tuple(outcomes), record["seconds"]
+    return tuple(outcomes), seconds
+
+
+def _outcome(item: dict[str, Any]) -> Clip | Drop:
+    if "clip" in item:
+        return Clip.from_json(item["clip"])
+    drop = item["drop"]
+    return Drop(Clip.from_json(drop["clip"]), DropReason(drop["reason"]), drop["detail"])
 
 
 def read_clip(store: Store, event: Event, clip_id: str | None = None) -> Clip:
