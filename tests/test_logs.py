@@ -274,3 +274,71 @@ def test_a_folder_that_cannot_be_written_costs_the_file_only(tmp_path: Path, cap
     with Logging(Store(tmp_path), "r", "w"):
         LOG.error("still told")
     assert "still told" in capfd.readouterr().err
+
+
+LOUD = """
+import ctypes, logging, os, warnings
+from dataclasses import dataclass
+from tests.fakes import Clip, Drop, Fetch, Files, Iterator, Mark, recipe
+
+@dataclass(frozen=True)
+class Loud(Mark):
+    def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
+        ctypes.CDLL(None).dprintf(2, b"[aac @ 0x1] Error decoding " + clip.id.encode() + b"\\n")
+        logging.getLogger("some.library").info("token=hunter22 for %s", clip.id)
+        warnings.warn("odd " + clip.id, UserWarning, stacklevel=1)
+        if "ok-2_00004" in clip.id:
+            ctypes.CDLL(None).dprintf(2, b"double free or corruption\\n")
+        yield from super().process(clip, files)
+
+RECIPE = recipe(mark=Loud(lethal="ok-2_00004", raises="ok-1_00008"))
+"""
+
+
+def test_a_run_in_json_says_everything_with_clip_and_stage(tmp_path: Path) -> None:
+    from tests.fakes import write_manifest
+
+    (tmp_path / "loud.py").write_text(LOUD)
+    manifest, out = write_manifest(tmp_path / "m.csv", ["ok-1", "ok-2"]), tmp_path / "out"
+    argv = ["run", str(tmp_path / "loud.py"), "--manifest", str(manifest), "--out", str(out)]
+    argv += ["--backend", "local", "--log-format", "json", "--log-level", "info"]
+    done = subprocess.run([sys.executable, "-m", "dyconv.cli", *argv], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 3
+    shown = [json.loads(line) for line in done.stderr.splitlines()]  # nothing but records
+    assert all(len({"time", "level", "message", "run", "worker"} & item.keys()) == 5 for item in shown)
+    found = records(out)
+    assert {(item["time"], item["message"]) for item in shown} <= {(item["time"], item["message"]) for item in found}
+    assert "hunter22" not in done.stderr and not any("hunter22" in file.read_text() for file in out.glob("logs/*/*"))
+
+    pieces = {str(item["clip"]) for item in found if item.get("stage") == "mark" and item["worker"] != "driver"}
+    assert len(pieces) == 6, "every clip's worker was heard"
+    for clip in pieces - {"ok-2_00004000_00008000"}:
+        told = [item for item in found if item.get("clip") == clip and item["worker"] != "driver"]
+        assert {str(item["logger"]) for item in told} >= {"native", "some.library", "py.warnings"}
+        assert all(item["stage"] == "mark" and item["source"] == clip[:4] for item in told), told
+        (native_line,) = (item for item in told if item["logger"] == "native")
+        assert native_line["message"] == f"[aac @ 0x1] Error decoding {clip}" and native_line["level"] == "warning"
+
+    driver = [item for item in found if item["worker"] == "driver"]
+    first, last = driver[0], driver[-1]
+    assert first["message"] == "run started" and first["recipe"] == "fake" and first["nodes"] and first["manifest_sha256"]
+    assert (last["message"], last["failed"], last["kept"]) == ("run finished", 2, 4)
+    deaths = [item for item in driver if item.get("kind") == "died"]
+    assert len(deaths) == 3
+    assert all(item["stage"] == "mark" and item["clip"] == "ok-2_00004000_00008000" for item in deaths)
+    assert all("double free or corruption" in item["stderr"] and "fakes.py" in str(item["stack"]) for item in deaths)
+    assert {str(item["reason"]) for item in driver if "reason" in item} == {"ValueError", "WorkerDied"}
+    assert not list(out.glob("logs/*/*.stderr"))
+
+
+def test_old_runs_logs_go(tmp_path: Path) -> None:
+    from dyconv.logs.setup import sweep_logs
+
+    for number in range(5):
+        folder = tmp_path / "logs" / f"r{number}"
+        folder.mkdir(parents=True)
+        (folder / "w.stderr").touch()
+        os.utime(folder, (number, number))
+    sweep_logs(Store(tmp_path), keep=2)
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["r3", "r4"]
+    assert not list(tmp_path.glob("logs/*/*.stderr"))
