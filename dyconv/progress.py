@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from dyconv.flow import Flow
 from dyconv.ledger import Event, State
 from dyconv.task import Kind, Notice
 
@@ -17,35 +19,17 @@ _LINE_S = 15.0
 _TOLD = frozenset({Kind.DIED, Kind.HUNG, Kind.MEMORY, Kind.LOST, Kind.RECYCLED, Kind.STALLED})
 
 
-class OpenSources:
-    """Which sources are begun and not complete, from their events alone."""
-
-    def __init__(self) -> None:
-        self._open: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
-        self.done = 0
-
-    def note(self, event: Event) -> None:
-        left = self._open[event.source] or {(event.source, 0)}
-        if event.children is not None:
-            left = left - {(event.id, event.level)} | {(child, event.level + 1) for child in event.children}
-        elif event.final:
-            left = left - {(event.id, event.level)}
-        self._open[event.source] = left
-        if not left:
-            del self._open[event.source]
-            self.done += 1
-
-
 class ConsoleProgress:
     """A watcher that tells a console.
 
     Args:
+        levels: see `Flow`.
         total: sources that the run has to do.
     """
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console, levels: Mapping[str, int], total: int) -> None:
         self._console, self._total = console, total
-        self._sources = OpenSources()
+        self._flow = Flow(levels, total)
         self._counts: Counter[State] = Counter()
         self._last = ""
         self._told = time.monotonic()
@@ -56,29 +40,31 @@ class ConsoleProgress:
             if item.kind in _TOLD:
                 where = f" at {item.stage} on {item.clip}" if item.stage else ""
                 first = item.detail.partition("\n")[0]
-                self._say(f"[yellow]worker {item.kind}[/] {item.worker}{where}: {first}")
+                self._say(f" {item.worker}{where}: {first}", f"worker {item.kind}", "yellow")
             return
-        self._sources.note(item)
+        self._flow.event(item, time.monotonic())
         self._last = f"last {item.stage} {item.id}"
         self._counts[item.state] += item.final and not item.reused
         if item.state is State.FAILED:
-            self._say(f"[red]failed[/] {item.id} at {item.stage}: {item.reason}: {item.detail}")
+            self._say(f" {item.id} at {item.stage}: {item.reason}: {item.detail}", "failed", "red")
 
     def tick(self, now: float) -> None:
         kept, dropped, failed = (self._counts[state] for state in (State.KEPT, State.DROPPED, State.FAILED))
         tally = f"{kept} clips kept, {dropped} dropped, {failed} failed, {self._last}"
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._sources.done, description=tally)
+            self._bar.update(self._bar.task_ids[0], completed=self._flow.done, description=tally)
         elif now - self._told > _LINE_S:
             self._told = now
-            self._say(f"{self._sources.done} of {self._total} sources, {tally}")
+            self._say(f"{self._flow.done} of {self._total} sources, {tally}")
 
     def close(self, state: str) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+    def _say(self, text: str, what: str = "", style: str = "") -> None:
+        from rich.text import Text
+
+        self._console.print(Text.assemble((what, style), text))  # as it stands: brackets in a message are no markup
 
 
 def _bar(console: Console, total: int) -> Progress:

@@ -80,7 +80,7 @@ def watchers_for(info: RunInfo) -> list[Watcher]:
     told = {"run": info.run, "recipe": info.recipe.name, "backend": info.backend, "workers": info.workers}
     watchers.append(LiveFile(info.store, told, levels, info.sources, info.todo))
     if info.console is not None:
-        watchers.append(ConsoleProgress(info.console, info.todo))
+        watchers.append(ConsoleProgress(info.console, levels, info.todo))
     return watchers
 
 

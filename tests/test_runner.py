@@ -345,3 +345,15 @@ def test_missing_weights_are_told_before_anything_is_done(tmp_path: Path, monkey
         run(recipes.load("demo"), manifest, str(tmp_path / "out"))
     assert "dyconv models pull mediapipe_face" in str(caught.value)
     assert not (tmp_path / "out" / "work").exists()
+
+
+def test_messages_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("id,url,licence\na,http://127.0.0.1/broken[/red],own\n")
+    told = StringIO()
+    run(recipe(), manifest, str(tmp_path / "out"), RunOptions(workers=0), console=Console(file=told, width=200))
+    assert "failed a at fetch: RuntimeError: cannot read http://127.0.0.1/broken[/red]" in told.getvalue()
