@@ -254,13 +254,21 @@ class Remote:
     def sizes(self, url: str) -> dict[str, int | None]:
         """Names directly under a folder with their bytes (None of a folder); empty where there is no such folder."""
         try:
-            found = self.ask("listing", url, lambda fs: fs.ls(url, detail=True))
+            found = self.ask("listing", url, self._listed(url))
         except FileNotFoundError:
             return {}
         return {
             str(item["name"]).rstrip("/").rsplit("/", 1)[-1]: None if item["type"] == "directory" else int(item["size"])
             for item in found
         }
+
+    def _listed(self, url: str) -> Callable[[Any], list[dict[str, Any]]]:
+        if self.protocol not in _S3:
+            return lambda fs: list(fs.ls(url, detail=True))
+        from fsspec.asyn import sync
+
+        # `ls` of what is not there lists the folder above it too, which may hold very much.
+        return lambda fs: list(sync(fs.loop, fs._lsdir, fs._strip_protocol(url)))
 
 
 def _fetch(fs: Any, url: str, local: Path) -> None:

@@ -35,7 +35,7 @@ from dyconv.store import Store, sha256_of
 from dyconv.task import Notice, Plan, Task, make_plan, source_fingerprint, story_fingerprint
 from dyconv.tombstones import lists_for
 from dyconv.watch import RunInfo, Watcher, watched, watchers_for
-from dyconv.work import read_clip, sweep_scratch
+from dyconv.work import read_clips, sweep_scratch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,7 +174,7 @@ def _run(
         if options.pack:
             try:
                 _pack(store, recipe, console)
-            except StoreError as error:
+            except (StoreError, FileNotFoundError) as error:
                 raise reopen(store) or error from error
         return summary
 
@@ -246,7 +246,7 @@ class _Driver:
 
     def say(self, text: str) -> None:
         if self.console is not None:
-            self.console.print(text, highlight=False)
+            self.console.print(text, highlight=False, markup=False)
 
     def tell_start(self, rows: list[Row], todo: list[Row], before: dict[str, _Before]) -> None:
         self.say(f"{len(rows)} sources, {len(rows) - len(todo)} finished before, {len(todo)} to do")
@@ -350,8 +350,7 @@ def _bad_row(row: BadRow) -> Event:
 def kept_clips(store: Store) -> Iterator[Clip]:
     """The record of every kept clip of an output folder, by id."""
     events = (event for log in stream_ledger(store) for event in log.kept())
-    for event in sorted(events, key=lambda event: event.id):
-        yield read_clip(store, event)
+    yield from read_clips(store, sorted(events, key=lambda event: event.id))
 
 
 def _pack(store: Store, recipe: Recipe, console: Console | None) -> None:

@@ -239,7 +239,7 @@ class Store:
                 raise StoreError(f"{path} in {self.root} is no file")
             return found.read_bytes()
         except FileNotFoundError as error:
-            raise StoreError(f"{path} is not in {self.root}") from error
+            raise self._lacking(path) from error
 
     def read_many(self, paths: Sequence[str]) -> Iterator[bytes]:
         """The contents of several objects, in their order. Remote ones are fetched some at a time, not one after the other."""
@@ -247,7 +247,10 @@ class Store:
             yield from map(self.read_bytes, paths)
             return
         for begin in range(0, len(paths), _TOGETHER):
-            yield from self.files.read_many([self.url(path) for path in paths[begin : begin + _TOGETHER]])
+            try:
+                yield from self.files.read_many([self.url(path) for path in paths[begin : begin + _TOGETHER]])
+            except FileNotFoundError as error:
+                raise StoreError(f"{error} is not in {self.root}", hint=REBUILD) from error
 
     def write_bytes(self, path: str, data: bytes) -> None:
         if self.remote:

@@ -16,7 +16,7 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -266,22 +266,32 @@ def read_done(
     if record is None:
         return None
     try:
-        outcomes = [_outcome(item) for item in record["outcomes"]]
-        seconds = float(record["seconds"])
-    except (KeyError, TypeError, ValueError, AttributeError, DyconvError):  # damaged: as good as none
+        outcomes, seconds = _outcomes(record), float(record["seconds"])
+    except (StoreError, KeyError, TypeError, ValueError):  # a damaged note is as good as none: the work is done again
         return None
     refs = {ref for outcome in outcomes if isinstance(outcome, Clip) for ref in outcome.assets.values()}
     own = [(ref.path.removeprefix(f"{folder}/"), ref.size) for ref in refs if ref.path.startswith(f"{folder}/")]
     if any(there.get(name) != size for name, size in own):
         return None
-    return tuple(outcomes), seconds
+    return outcomes, seconds
 
 
-def _outcome(item: dict[str, Any]) -> Clip | Drop:
-    if "clip" in item:
-        return Clip.from_json(item["clip"])
-    drop = item["drop"]
-    return Drop(Clip.from_json(drop["clip"]), DropReason(drop["reason"]), drop["detail"])
+def _outcomes(record: Any) -> tuple[Clip | Drop, ...]:
+    """
+    Raises:
+        StoreError: if a note does not hold what it should.
+    """
+    outcomes: list[Clip | Drop] = []
+    try:
+        for item in record["outcomes"]:
+            if "clip" in item:
+                outcomes.append(Clip.from_json(item["clip"]))
+            else:
+                drop = item["drop"]
+                outcomes.append(Drop(Clip.from_json(drop["clip"]), DropReason(drop["reason"]), drop["detail"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"a note of finished work is damaged: {type(error).__name__}: {error}", hint=REBUILD) from error
+    return tuple(outcomes)
 
 
 def read_clip(store: Store, event: Event, clip_id: str | None = None) -> Clip:
@@ -290,10 +300,30 @@ def read_clip(store: Store, event: Event, clip_id: str | None = None) -> Clip:
     Raises:
         StoreError: if the work folder is gone or does not hold it.
     """
+    return _clip_in(store, store.read_bytes(_record(event)), clip_id or event.id)
+
+
+def read_clips(store: Store, events: Sequence[Event]) -> Iterator[Clip]:
+    """The records that `kept` events are about, in their order; of an object store many are fetched at a time.
+
+    Raises:
+        StoreError: if a work folder is gone or does not hold it.
+    """
+    for event, data in zip(events, store.read_many([_record(event) for event in events]), strict=True):
+        yield _clip_in(store, data, event.id)
+
+
+def _record(event: Event) -> str:
     assert event.stage is not None and event.fp is not None
-    wanted = clip_id or event.id
-    done = read_done(store, work_folder(event.stage, event.fp))
-    for outcome in done[0] if done else ():
+    return f"{work_folder(event.stage, event.fp)}/done.json"
+
+
+def _clip_in(store: Store, record: bytes, wanted: str) -> Clip:
+    try:
+        found = json.loads(record)
+    except ValueError:
+        found = None
+    for outcome in _outcomes(found):
         if isinstance(outcome, Clip) and outcome.id == wanted:
             return outcome
     raise StoreError(f"the record of clip {wanted} is not in {store}", hint=REBUILD)

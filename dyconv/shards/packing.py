@@ -234,7 +234,7 @@ class _Packer:
                 for name in self._staged:
                     self.store.put(self.staging / name, f"{FOLDER}/{name}")
             self.store.write_bytes(INDEX, data)
-        self.store.remove(PENDING)
+        self.store.discard(PENDING)
         return self._sweep({shard.name for shard in index.shards})
 
     def _same(self, path: str, sha256: str) -> bool:
@@ -243,7 +243,7 @@ class _Packer:
     def _sweep(self, wanted: set[str]) -> int:
         stale = [name for name in self.store.list(FOLDER) if is_shard_name(name) and name not in wanted]
         for name in stale:
-            self.store.remove(f"{FOLDER}/{name}")
+            self.store.discard(f"{FOLDER}/{name}")
         if not self.store.remote:
             for left in (Path(self.store.root) / FOLDER).glob(".packing-*"):
                 if left != self.staging:
@@ -280,11 +280,5 @@ def _trusted(store: Store, pending: frozenset[str]) -> Mapping[str, Shard]:
         index = read_index(store)
     except ShardError:
         return {}  # a damaged index proves nothing: write everything anew
-    return {
-        shard.name: shard for shard in index.shards if shard.name not in pending and _size(store, shard.name) == shard.bytes
-    }
-
-
-def _size(store: Store, name: str) -> int | None:
-    path = f"{FOLDER}/{name}"
-    return store.size(path) if store.exists(path) else None
+    there = store.sizes(FOLDER)
+    return {shard.name: shard for shard in index.shards if shard.name not in pending and there.get(shard.name) == shard.bytes}
