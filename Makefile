@@ -6,12 +6,13 @@ STAMP := .venv/.installed
 export PYANNOTE_METRICS_ENABLED := 0
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup models demo quality test lint bench lock clean
+.PHONY: help setup models demo quality test lint bench fuzz lock clean
 help:
 	@echo "make demo    compose a conversation with known truth, build a dataset from it, score it"
 	@echo "make quality how right it is, on people no model saw (out/quality.json, out/quality.md)"
 	@echo "make test    lint, types and tests"
 	@echo "make bench   speed ratios, measured in one run (out/bench.json)"
+	@echo "make fuzz    every reader against damaged and hostile files, a minute each (out/fuzz.json; FUZZ_SECONDS=600)"
 	@echo "make setup   only the environment and the default models"
 	@echo "make lock    resolve the dependencies anew into requirements.lock"
 	@echo "make clean   remove out/ (the environment stays)"
@@ -38,6 +39,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@$(PY) -m tests.bench.run --out out/bench.json
+
+FUZZ_SECONDS ?= 60
+fuzz: $(STAMP)
+	@$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --out out/fuzz.json
 
 lock:
 	@bash pipelines/lock.sh

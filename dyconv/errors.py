@@ -6,7 +6,7 @@ on it. Whatever is about the data itself is not an error: stages yield a `Drop` 
 
 from __future__ import annotations
 
-_LONGEST = 3000  # characters of an error: what it quotes may be as long as somebody's file
+_LONGEST = 2000  # characters of an error: what it quotes may be as long as somebody's file
 
 
 class DyconvError(Exception):

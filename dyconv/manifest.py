@@ -11,15 +11,16 @@ import csv
 import difflib
 import hashlib
 import io
-import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from dyconv.bounds import MANIFEST_BYTES, NotJson, parse_json
 from dyconv.errors import ManifestError
 from dyconv.records import Drop, DropReason, Source, source_clip
 
@@ -103,6 +104,8 @@ def default_id(url: str) -> str:
 
 def _read_text(path: Path) -> str:
     try:
+        if MANIFEST_BYTES.passed_by(size := path.stat().st_size):
+            raise ManifestError(f"{path} has {size} bytes, at most {MANIFEST_BYTES.now} are read", hint=MANIFEST_BYTES.hint)
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise ManifestError(f"there is no manifest {path}", hint="`dyconv manifest FOLDER --licence L` makes one") from error
@@ -131,12 +134,12 @@ def _csv_rows(path: Path, text: str) -> Iterator[dict[str, Any]]:
 def _jsonl_rows(path: Path, text: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not at the other signs that end lines: JSON may have them in its texts
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
+            value = parse_json(line)
+        except NotJson:
             value = None
         if isinstance(value, dict):
             objects.append(value)
@@ -151,7 +154,7 @@ def _jsonl_rows(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def _check_columns(path: Path, names: list[str]) -> None:
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ManifestError(f"{path}: column {repeated[0]!r} stands in the header twice")
     for name in names:
         if name in COLUMNS or name.startswith("x_"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any
@@ -222,20 +222,57 @@ class Clip:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Clip:
-        return cls(
-            id=data["id"],
-            source=Source(**data["source"]),
-            span=Span.from_json(data["span"]),
-            parent=data.get("parent"),
-            shots=tuple(Span.from_json(shot) for shot in data.get("shots", ())),
-            layout=data.get("layout"),
-            tracks=tuple(Track(**track) for track in data.get("tracks", ())),
-            people=tuple(Person(**person) for person in data.get("people", ())),
-            turns=tuple(Turn(**{**turn, "span": Span.from_json(turn["span"])}) for turn in data.get("turns", ())),
-            measures=dict(data.get("measures", {})),
-            assets={Key(key): Ref(**ref) for key, ref in data.get("assets", {}).items()},
-        )
+    def from_json(cls, data: Any) -> Clip:
+        """The record that `to_json` gave. Every field is checked: records come out of shards that others wrote.
+
+        Raises:
+            ValueError: saying which part of it is none.
+        """
+        try:
+            return cls(
+                id=data["id"],
+                source=_made(Source, data["source"]),
+                span=Span.from_json(data["span"]),
+                parent=_checked("parent", "str | None", data.get("parent")),
+                shots=tuple(Span.from_json(shot) for shot in data.get("shots", ())),
+                layout=_checked("layout", "str | None", data.get("layout")),
+                tracks=tuple(_made(Track, track) for track in data.get("tracks", ())),
+                people=tuple(_made(Person, person) for person in data.get("people", ())),
+                turns=tuple(_made(Turn, {**turn, "span": Span.from_json(turn["span"])}) for turn in data.get("turns", ())),
+                measures={name: _checked(name, _MEASURE, value) for name, value in data.get("measures", {}).items()},
+                assets={Key(key): _made(Ref, ref) for key, ref in data.get("assets", {}).items()},
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a clip's record: {error!r:.200}") from error
+
+
+_MEASURE = "float | str | None"
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "bool": (bool,),
+    "float": (float, int),
+    "float | None": (float, int, type(None)),
+    _MEASURE: (float, int, str, type(None)),
+    "Span": (Span,),
+}
+_FIELDS = {kind: {one.name: str(one.type) for one in fields(kind)} for kind in (Source, Track, Person, Turn, Ref)}
+_LARGEST = 1 << 53  # of numbers: no count or measure of a clip is larger, and every float up to it has its units
+
+
+def _made(kind: type[Any], data: Mapping[str, Any]) -> Any:
+    """One of the classes above from its JSON, each field of the type that it is declared with."""
+    types = _FIELDS[kind]
+    return kind(**{name: _checked(name, types[name], value) for name, value in data.items()})
+
+
+def _checked(name: str, declared: str, value: Any) -> Any:
+    if type(value) not in _TYPES[declared]:
+        raise ValueError(f"{name[:40]}: expected {declared}, found {str(value)[:40]!r}")
+    if isinstance(value, (int, float)) and not abs(value) <= _LARGEST:  # nan is not either
+        raise ValueError(f"{name[:40]}: {str(value)[:40]} is no number of a clip")
+    return value
 
 
 def child_id(source_id: str, span: Span) -> str:
@@ -259,5 +296,9 @@ class Drop:
 
 
 def dump(data: Any) -> bytes:
-    """Canonical JSON: sorted keys, no spaces, UTF-8. The same data gives the same bytes."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """Canonical JSON: sorted keys, no spaces, UTF-8. The same data gives the same bytes.
+
+    Half characters, of titles that were not Unicode, become JSON's own escapes for them.
+    """
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")

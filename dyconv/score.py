@@ -7,7 +7,6 @@ wrong face is an error, even if it is so throughout), and by speech alone where 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ import numpy as np
 
 from dyconv.errors import StoreError, UsageError
 from dyconv.faces import load_faces
-from dyconv.ledger import RUN_FILE, SourceLog, State, read_ledger
+from dyconv.ledger import SourceLog, State, read_ledger
 from dyconv.media.audio import read_audio
 from dyconv.media.video import frame_size
 from dyconv.records import PERSONS, Clip, Drop, Key
+from dyconv.run_file import read_run
 from dyconv.score_metrics import (
     Seen,
     Speech,
@@ -156,7 +156,7 @@ class Build:
 
     def _forced(self, before: Clip, after: Clip) -> bool:
         """Whether two segments are equal parts of one shot that was longer than a segment may be."""
-        stages = json.loads(self.store.read_bytes(RUN_FILE))["stages"] if self.store.exists(RUN_FILE) else []
+        stages = (read_run(self.store) or {}).get("stages", ())
         longest = next((stage["config"].get("max_segment_s") for stage in stages if stage["name"] == "scenes"), None)
         first, second = before.shots[-1].duration, after.shots[0].duration
         return longest is not None and first == second and 2 * first > seconds(longest)

@@ -7,6 +7,7 @@ which is exactly 640 samples a frame. Both rates are written here and nowhere el
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,6 +15,9 @@ FPS = 25
 SAMPLE_RATE = 16_000
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 FRAME = Fraction(1, FPS)
+LONGEST_S = 10**10  # seconds; what is read from a file and is further from zero is no time
+_LONGEST_TEXT = 200
+_HUGE_POWER = re.compile(r"[eE][+-]?[0-9_]{4}")
 
 
 def seconds(value: int | float | str | Fraction) -> Fraction:
@@ -22,14 +26,16 @@ def seconds(value: int | float | str | Fraction) -> Fraction:
     A float is read as its shortest decimal form (`9.2` is 46/5, not the binary neighbour of it).
 
     Raises:
-        ValueError: if the value is not a finite number.
+        ValueError: if the value is not a finite number, or is written with more digits than any time has.
     """
     if isinstance(value, float):
         value = repr(value)
+    if isinstance(value, str) and (len(value) > _LONGEST_TEXT or _HUGE_POWER.search(value)):  # 1e999999999 has a billion digits
+        raise ValueError(f"not a time in seconds: {value[:40]!r}")
     try:
         return Fraction(value)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise ValueError(f"not a time in seconds: {value!r}") from error
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(f"not a time in seconds: {str(value)[:40]!r}") from error
 
 
 def frame_at(time: Fraction) -> int:
@@ -101,7 +107,16 @@ class Span:
 
     @classmethod
     def from_json(cls, value: list[str]) -> Span:
-        return cls.of(value[0], value[1])
+        """
+        Raises:
+            ValueError: for anything but two times in order, written as text.
+        """
+        if not isinstance(value, list) or len(value) != 2 or not all(isinstance(time, str) for time in value):
+            raise ValueError(f"not a span of two times: {str(value)[:80]}")
+        span = cls.of(value[0], value[1])
+        if abs(span.start) > LONGEST_S or abs(span.end) > LONGEST_S:
+            raise ValueError(f"not a span of two times: {str(value)[:80]}")
+        return span
 
     def __str__(self) -> str:
         return f"{float(self.start):.2f}-{float(self.end):.2f} s"

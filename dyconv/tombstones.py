@@ -8,7 +8,6 @@ file stops a run: beside the manifest, or given with `--tombstones`.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from dyconv.bounds import NotJson, parse_json
 from dyconv.errors import UsageError
 from dyconv.manifest import BadRow, Row, comparable_url
 from dyconv.records import DropReason, Source
@@ -60,7 +60,8 @@ class Tombstone:
     @classmethod
     def from_json(cls, data: Any, where: str) -> Tombstone:
         """Raises UsageError, naming `where`, for what is none."""
-        hashes = [data.get("source"), *data.get("urls", ()), *data.get("people", ())] if isinstance(data, dict) else [None]
+        known = isinstance(data, dict) and all(isinstance(data.get(name, []), list) for name in ("urls", "people"))
+        hashes = [data.get("source"), *data.get("urls", ()), *data.get("people", ())] if known else [None]
         if not all(isinstance(one, str) and _HASH.fullmatch(one) for one in hashes) or data.get("kind") not in KINDS:
             raise UsageError(
                 f"{where}: expected a tombstone with kind, source, urls and people as sha256, found {str(data)[:120]}",
@@ -129,12 +130,12 @@ def read_tombstones(path: Path) -> Tombstones:
     """
     file = path / FILE if path.is_dir() else path
     try:
-        data = json.loads(file.read_bytes())
+        data = parse_json(file.read_bytes())
     except OSError as error:
         raise UsageError(
             f"no list of takedowns at {file}: {error.strerror}", hint="give a release's tombstones.json"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except NotJson as error:
         raise UsageError(f"{file} is not JSON: {error}", hint="take the tombstones.json of the release as it is") from error
     return parse_tombstones(data, str(file))
 

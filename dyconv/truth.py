@@ -9,13 +9,13 @@ turn into a wrong score.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dyconv.bounds import NotJson, parse_json
 from dyconv.errors import UsageError
 from dyconv.store import write_atomic
 
@@ -23,6 +23,7 @@ VERSION = 1
 LAYOUTS = ("two-shot", "side", "stacked", "pip", "cuts")
 FILE_NAME = "truth.json"
 _SLACK_S = 0.25  # a last turn or box may reach this far over the end, and two boxes be so much more than a second apart
+_LARGEST = 1e9  # of times, in seconds, and of places, in pixels
 _FIELDS = ("version", "media", "duration", "layout", "cuts", "people", "turns", "faces", "voices", "known")
 _REQUIRED = ("version", "media", "duration", "people")
 
@@ -135,12 +136,12 @@ def read_truth(path: Path) -> Truth:
         UsageError: if it is not there, not JSON, or not exactly in the format; says which field and why.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise UsageError(f"no truth file at {path}", hint="`dyconv synth` writes one beside the media it makes") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except NotJson as error:
         raise UsageError(f"{path} is not JSON: {error}") from error
     return parse_truth(data, str(path))
 
@@ -265,7 +266,7 @@ class _Reader:
         return value
 
     def number(self, value: Any, at: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:  # nan is not either
             raise self.wrong(at, "a finite number", value)
         return float(value)
 

@@ -11,11 +11,13 @@ from typing import Any
 
 from dyconv.audit.checks import strict_json
 from dyconv.audit.decisions import Decision, DecisionError, Verdict, in_order, settle
+from dyconv.bounds import MANIFEST_BYTES
 from dyconv.errors import DyconvError, UsageError
 from dyconv.records import dump
 from dyconv.store import write_atomic
 
 SCHEMA = 1
+_TEXTS = ("id", "clip", "base", "reviewer", "time", "tool", "kind", "data")  # columns of text
 JSONL, PARQUET, VERSION_FILE = "decisions.jsonl", "decisions.parquet", "VERSION.json"
 
 
@@ -109,8 +111,8 @@ def _parquet(annotations: Annotations) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {name: pa.string() for name in ("id", "clip", "base", "reviewer", "time", "tool")}
-    schema = pa.schema({**kinds, "round": pa.int8(), "kind": pa.string(), "data": pa.string()})
+    kinds: dict[str, Any] = {name: pa.string() for name in _TEXTS[:6]}
+    schema = pa.schema({**kinds, "round": pa.int8(), **{name: pa.string() for name in _TEXTS[6:]}})
     rows = [{**decision.to_json(), "data": dump(decision.data).decode()} for decision in annotations.decisions]
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
@@ -141,6 +143,8 @@ def read_lines(path: Path) -> list[Decision]:
     Raises:
         DecisionError: naming the line and field.
     """
+    if MANIFEST_BYTES.passed_by(size := path.stat().st_size):
+        raise DecisionError(f"{path} has {size} bytes, at most {MANIFEST_BYTES.now} are read", hint=MANIFEST_BYTES.hint)
     found: list[Decision] = []
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if line.strip():
@@ -155,13 +159,13 @@ def read_table(path: Path) -> list[Decision]:
     Raises:
         UsageError: if it is not readable as Parquet, or naming the row and field.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from dyconv.shards.table import TableError
+    from dyconv.shards.table import read_table as rows_of
 
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"{path} is not readable as Parquet: {str(error)[:120]}") from error
+        rows = rows_of(path, {**dict.fromkeys(_TEXTS, "string"), "round": "int8"}, ())
+    except TableError as error:
+        raise UsageError(error.message, hint=error.hint) from error
     found = []
     for number, row in enumerate(rows):
         where = f"{path}, row {number}"

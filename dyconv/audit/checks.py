@@ -11,6 +11,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
+from dyconv.bounds import JSON_BYTES
 from dyconv.errors import UsageError
 from dyconv.records import PERSONS, check_id
 
@@ -119,7 +120,7 @@ def time_text(moment: datetime) -> str:
 
 def milliseconds(value: Any, at: str, duration: Fraction | None = None) -> float:
     """Seconds on the clip clock, rounded to a millisecond; inside the clip where its duration is known."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e7:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1e7:  # nan is not either
         raise wrong(at, "a number of seconds", value)
     longest = math.inf if duration is None else float(duration) + _SLACK_MS / 1000
     if not -0.0005 <= value <= longest:
@@ -223,6 +224,8 @@ def strict_json(data: bytes | str, at: str) -> Any:
 
     try:
         decoded = data.decode("utf-8") if isinstance(data, bytes) else data
+        if JSON_BYTES.passed_by(len(decoded)):
+            raise DecisionError(f"{at} has {len(decoded)} characters, at most {JSON_BYTES.now} are read", hint=JSON_BYTES.hint)
         return json.loads(decoded, object_pairs_hook=unique, parse_constant=no_constant)
     except UnicodeDecodeError as error:
         raise DecisionError(f"{at}: expected UTF-8, found other bytes at {error.start}") from error

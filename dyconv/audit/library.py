@@ -19,7 +19,7 @@ from dyconv.records import Clip, Key
 from dyconv.report.view import ClipView
 from dyconv.shards.index import FOLDER, INDEX, RECORD, Shard, read_index
 from dyconv.shards.sample import parse_record
-from dyconv.shards.tar import split_name
+from dyconv.shards.tar import TAR_DAMAGE, check_plain, split_name
 from dyconv.store import Store, write_atomic
 
 
@@ -134,11 +134,10 @@ def _members(tar: Path, name: str) -> Iterator[tuple[str, Mapping[str, Place]]]:
     try:
         with tarfile.open(tar, "r:") as opened:
             for header in opened:
-                if not header.isreg():
-                    raise ShardError(f"{name}: member {header.name[:120]!r} is not a plain file")
+                check_plain(header, name)
                 clip, what = split_name(header.name, name)
                 found.setdefault(clip, {})[what] = Place(tar, header.offset_data, header.size)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except TAR_DAMAGE as error:
         raise ShardError(f"{name} is cut off or damaged: {error}", hint="run `dyconv check` on it") from error
     yield from found.items()
 

@@ -164,8 +164,9 @@ class Overlay:
         """Write the export (see the module's text) and return its folder."""
         return write_export(self.annotations(), folder)
 
-    def _decision(self, line: str) -> Decision:
-        return Decision.from_json(strict_json(line, str(self.path)), f"{self.path}")
+    def _decision(self, line: object) -> Decision:
+        text = line if isinstance(line, str) else ""  # SQLite keeps any type in any column
+        return Decision.from_json(strict_json(text, str(self.path)), f"{self.path}")
 
 
 def read_overlay(path: Path) -> Annotations:

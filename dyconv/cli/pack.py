@@ -21,21 +21,20 @@ def pack(
     `dyconv run` does it at its end. A shard that is there and was made of the same clips is left alone. Decisions of
     reviewers given once are kept with the shards and applied by every later pack, until others are given.
     """
-    import json
-
     from dyconv import recipes
     from dyconv.audit.application import keep_overlay, pack_audited
     from dyconv.audit.overlay import Annotations, read_overlay
     from dyconv.errors import UsageError
     from dyconv.ledger import RUN_FILE
+    from dyconv.run_file import read_run
     from dyconv.run_lock import RunLock
     from dyconv.runner import kept_clips
     from dyconv.store import Store
 
     store = Store(out)
-    if not store.exists(RUN_FILE):
+    run = read_run(store)
+    if run is None:
         raise UsageError(f"{store} is no output folder of a run: it has no {RUN_FILE}", hint="give the --out of `dyconv run`")
-    run = json.loads(store.read_bytes(RUN_FILE))
     loaded = recipes.load(recipe or run["recipe_file"] or run["recipe"])
     if not loaded.pack:
         raise UsageError(f"recipe {loaded.name} packs nothing", hint="name the assets to pack in its field `pack`")

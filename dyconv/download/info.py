@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 # No counts, no dates of fetching, no addresses of media files: those are signed and expire.
@@ -19,7 +20,7 @@ def describe(info: dict[str, Any]) -> dict[str, Any]:
         kept["webpage_url"] = str(info["webpage_url"])
     if info.get("license"):
         kept["licence_stated"] = str(info["license"])
-    chosen = info.get("requested_formats") or [info]
+    chosen = [form for form in info.get("requested_formats") or () if isinstance(form, dict)] or [info]
     formats = [{name: _plain(form[name]) for name in _FORMAT if form.get(name) is not None} for form in chosen]
     return {"extractor": extractor, **kept, "formats": formats}
 
@@ -27,4 +28,5 @@ def describe(info: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value if isinstance(value, (bool, int, float, str)) else str(value)
+    known = isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+    return value if known else str(value)

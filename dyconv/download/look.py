@@ -75,6 +75,8 @@ def _check_decodes(path: Path) -> None:
     """Raise NotMedia unless at least one frame of picture or sound comes out of the first packets."""
     with open_source(path) as container:
         streams = [*container.streams.video, *container.streams.audio]
+        if not streams:
+            raise NotMedia(f"expected media, found {container.format.name} with neither pictures nor sound")
         for count, packet in enumerate(packets_of(container, streams)):
             try:
                 if packet.decode():

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dyconv.bounds import NotJson, parse_json
 from dyconv.download.errors import Kind, Stop
 from dyconv.download.hosts import is_held, locked
 from dyconv.store import write_atomic
@@ -130,6 +131,8 @@ class PartialFile:
 
     def _known(self) -> Whole | None:
         try:
-            return Whole(**json.loads(self._note.read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
+            known = Whole(**parse_json(self._note.read_bytes()))
+        except (FileNotFoundError, NotJson, TypeError):
             return None
+        texts = all(isinstance(text, str | None) for text in (known.etag, known.modified))
+        return known if texts and isinstance(known.length, int | None) else None

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from dyconv.bounds import NotJson, parse_json
 from dyconv.errors import UsageError
 from dyconv.manifest import MAX_ID
 
 Spans = tuple[tuple[float, float], ...]
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID}}}")
 _SHOWN = 10
+_LARGEST = 1e12  # of numbers in a set: nan is not below it either
 
 
 class LayoutError(UsageError):
@@ -120,10 +120,10 @@ def safe_id(text: str) -> str:
 def read_json(path: Path) -> Any:
     """Raises LayoutError, naming the file, for what is not JSON."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except OSError as error:
         raise LayoutError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except NotJson as error:
         raise LayoutError(f"{path} is not JSON: {error}") from error
 
 
@@ -156,14 +156,18 @@ def spans_of(rows: Any, where: str) -> Spans:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def inside(root: Path, *names: str) -> Path:
     """A path below `root`. Raises LayoutError where a name of the set's own tables leads out of it."""
     path = root.joinpath(*names)
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise LayoutError(f"{'/'.join(names)!r} leads out of {root}")
+    try:
+        leads_out = not path.resolve().is_relative_to(root.resolve())
+    except (ValueError, OSError):  # a zero byte, or a name of kilobytes
+        leads_out = True
+    if leads_out:
+        raise LayoutError(f"{'/'.join(names)[:120]!r} leads out of {root}")
     return path
 
 

@@ -162,7 +162,9 @@ def _mux(part: Part, target: Path, seconds: float) -> None:
     import numpy as np
     import soundfile
 
-    with av.open(str(part.video)) as source, av.open(str(target), "w", format="matroska", options=_SAME_BYTES) as out:
+    from dyconv.media.source import open_source
+
+    with open_source(part.video) as source, av.open(str(target), "w", format="matroska", options=_SAME_BYTES) as out:
         pictures = source.streams.video[0]
         base = pictures.time_base or Fraction(1, 90000)
         begin = (pictures.start_time or 0) * base

@@ -8,12 +8,14 @@ truth, to be compared with our own (`dyconv score`), and are not taken for ours.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from dyconv.importers.layout import Found, LayoutError, Talk, find_root, is_number, missing, read_json, safe_id
 
 _PEOPLE = ("p0", "p1")
+_FRAME = re.compile(r"[0-9]{1,9}")
 _BOX_EVERY_S = 0.5
 _GAP_S = 0.2  # frames without a label within a turn
 
@@ -64,7 +66,7 @@ def check_labels(data: Any, where: str) -> dict[int, dict[str, Any]]:
             [one.get("bbox") if isinstance(one, dict) else None for one in people.values()] if isinstance(people, dict) else [0]
         )
         sound = all(box is None or (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))) for box in boxes)
-        if not str(frame).isdigit() or speaker not in (None, *_PEOPLE) or not sound:
+        if not _FRAME.fullmatch(frame) or speaker not in (None, *_PEOPLE) or not sound:
             raise LayoutError(
                 f"{where}, frame {frame[:20]}: expected current_speaker and people with bbox, found {str(label)[:80]}"
             )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dyconv.bounds import NotJson, parse_json
 from dyconv.importers.layout import Found, LayoutError, Part, Spans, Talk, read_json, spans_of
 
 _NAME = re.compile(r"(?P<talk>V\d+_S\d+_I\d+)_(?P<person>P\d+[A-Z]?)")
@@ -75,12 +76,10 @@ def _speech(video: Path, root: Path) -> Spans | None:
         rows = data.get("metadata:vad")
         return None if rows is None else spans_of(rows, str(path.relative_to(root)))
     if (path := _beside(video, "vad", ".jsonl")) is not None:
-        import json
-
         where = str(path.relative_to(root))
         try:
-            return spans_of([json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()], where)
-        except ValueError as error:
+            return spans_of([parse_json(line) for line in path.read_bytes().split(b"\n") if line.strip()], where)
+        except (NotJson, OSError) as error:
             raise LayoutError(f"{where} is not JSON lines: {error}") from error
     return None
 

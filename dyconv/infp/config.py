@@ -15,6 +15,8 @@ from typing import Any, Self
 
 from dyconv.errors import UsageError
 
+_LARGEST, _MOST = 1 << 16, 32  # of a number, and of a list of numbers
+
 
 class _Stored:
     """Reading and writing of a config as JSON."""
@@ -26,14 +28,27 @@ class _Stored:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """
         Raises:
-            UsageError: naming fields that this version does not have.
+            UsageError: naming fields that this version does not have, or values that no network has.
         """
-        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(set(values) - known):
+        known = {field.name: str(field.type) for field in fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - known.keys()):
             raise UsageError(
                 f"{cls.__name__} of another version: unknown {', '.join(unknown)}", hint="use the version the weights came with"
             )
+        for name, value in values.items():
+            if not _fits(known[name], value):
+                raise UsageError(f"{cls.__name__}: {name} is {str(value)[:60]!r}", hint="take the weights as they came")
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _fits(declared: str, value: Any) -> bool:
+    """Whether a value of JSON is one for a field of this type, and no larger than any network's."""
+    if declared.startswith("tuple"):
+        return isinstance(value, list | tuple) and len(value) <= _MOST and all(_fits("int", item) for item in value)
+    if declared == "str":
+        return isinstance(value, str)
+    numbers = (int,) if declared == "int" else (int, float)
+    return type(value) in numbers and 0 <= value <= _LARGEST
 
 
 @dataclass(frozen=True)

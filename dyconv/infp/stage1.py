@@ -7,8 +7,7 @@ talking portrait the renderer. The encoder's hash names the latents between them
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dyconv.bounds import parse_json
 from dyconv.errors import ModelMissing, UsageError
 from dyconv.infp.blocks import to_unit
 from dyconv.infp.config import Stage1Config
 from dyconv.infp.mask import at_size, masked
 from dyconv.infp.motion import MotionEncoder
 from dyconv.infp.render import Portrait, Rendered, Renderer
+from dyconv.models.sized import sized_by
 from dyconv.records import dump
 from dyconv.store import write_atomic
 
@@ -126,7 +127,7 @@ def load_stage1(path: str | Path, renderer: str | Path | None = None) -> Stage1:
     """
     if renderer is None:
         config, _, tensors = _read(Path(path), _PARTS)
-        return _filled(Stage1(config), tensors, Path(path)).eval()
+        return _filled(lambda: Stage1(config), tensors, Path(path)).eval()
     model = Stage1(_read(Path(renderer), ("renderer",))[0])
     encoder, _, digest = load_encoder(path)
     model.encoder = encoder
@@ -141,7 +142,7 @@ def load_encoder(path: str | Path) -> tuple[MotionEncoder, Stage1Config, str]:
         ModelMissing: where the file is missing, damaged, of something else, or its weights are not those its header names.
     """
     config, named, tensors = _read(Path(path), ("encoder",))
-    encoder = _filled(MotionEncoder(config), _part(tensors, "encoder"), Path(path)).eval()
+    encoder = _filled(lambda: MotionEncoder(config), _part(tensors, "encoder"), Path(path)).eval()
     digest = encoder_hash(encoder, config)
     if digest != named:
         raise ModelMissing(f"{path}: expected weights of encoder {named[:8]}, found {digest[:8]}", hint=_TRAIN)
@@ -164,18 +165,17 @@ def load_renderer(path: str | Path, encoder: str | None = None) -> Renderer:
             f"{path} renders motion latents of encoder {made_for[:8]}, but encoder {encoder[:8]} is in use",
             hint="use the encoder it was trained with",
         )
-    return _filled(Renderer(config), _part(tensors, "renderer"), Path(path)).eval()
+    return _filled(lambda: Renderer(config), _part(tensors, "renderer"), Path(path)).eval()
 
 
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
 
 
-def _filled(model: Any, tensors: dict[str, Tensor], path: Path) -> Any:
-    try:
+def _filled(make: Callable[[], Any], tensors: dict[str, Tensor], path: Path) -> Any:
+    with sized_by(tensors.values(), path, _TRAIN):
+        model = make()
         model.load_state_dict({name: value.float() for name, value in tensors.items()})
-    except RuntimeError as error:
-        raise ModelMissing(f"{path} does not hold weights of its own config: {error}", hint=_TRAIN) from error
     return model
 
 
@@ -190,7 +190,7 @@ def _read(path: Path, parts: Sequence[str]) -> tuple[Stage1Config, str, dict[str
     except (SafetensorError, OSError) as error:
         raise ModelMissing(f"{path} is no readable safetensors file: {error}", hint=_TRAIN) from error
     try:
-        header = json.loads(told)
+        header = parse_json(told)
         held = set(header["parts"]) if header.get("format") == _FORMAT else set()
         config, named = (Stage1Config.from_json(header["config"]), str(header["encoder"])) if held else (None, "")
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -6,7 +6,6 @@ No argument anywhere says which.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dyconv.bounds import parse_json
 from dyconv.errors import ModelMissing, UsageError
 from dyconv.infp.audio import audio_encoder, sound_around
 from dyconv.infp.codes import MotionCodes
@@ -22,6 +22,7 @@ from dyconv.infp.config import Stage2Config
 from dyconv.infp.denoiser import Denoiser
 from dyconv.infp.diffusion import Diffusion, Loss, Predict, Share
 from dyconv.infp.guider import MotionGuider, StyleEncoder
+from dyconv.models.sized import sized_by
 from dyconv.records import dump
 from dyconv.store import write_atomic
 from dyconv.time import SAMPLES_PER_FRAME
@@ -238,11 +239,11 @@ class Stage2(nn.Module):
                 f"but encoder {encoder_hash[:8]} is in use",
                 hint="use the Stage-1 weights it was trained with, or train Stage 2 on latents of this encoder",
             )
-        model = cls(Stage2Config.from_json(header["config"]), encoder_hash=made_for)
-        try:
+        if not isinstance(made_for, str):
+            raise ModelMissing(f"{path}: its header does not name an encoder", hint=_TRAIN)
+        with sized_by(tensors.values(), Path(path), _TRAIN):
+            model = cls(Stage2Config.from_json(header["config"]), encoder_hash=made_for)
             model.load_state_dict({name: value.float() for name, value in tensors.items()})
-        except RuntimeError as error:
-            raise ModelMissing(f"{path} does not hold weights of its own config: {error}", hint=_TRAIN) from error
         return model.eval()
 
 
@@ -254,7 +255,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("dyconv", "{}"))
+            header = parse_json((file.metadata() or {}).get("dyconv", "{}"))
             if not isinstance(header, dict) or header.get("format") != _FORMAT or "config" not in header:
                 raise ModelMissing(f"{path} holds something else than INFP Stage 2", hint=_TRAIN)
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

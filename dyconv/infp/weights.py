@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
+from dyconv.bounds import parse_json
 from dyconv.errors import ModelMissing, UsageError
 from dyconv.models.registry import Weight, weight_path
 from dyconv.store import sha256_of
@@ -86,7 +86,7 @@ def _parts(path: Path) -> tuple[str, ...]:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            told = json.loads((file.metadata() or {}).get("dyconv", "{}"))
+            told = parse_json((file.metadata() or {}).get("dyconv", "{}"))
         form = told.get("format") if isinstance(told, dict) else None
         if form == "dyconv.infp.stage2":
             return ("stage2",)

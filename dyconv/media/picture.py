@@ -72,7 +72,7 @@ class PictureReader:
             stream: Any = container.streams[self.video.index]
             stream.thread_type = "AUTO"
             if self.quick:
-                stream.codec_context.options = {"skip_loop_filter": "noref"}
+                stream.codec_context.options = {**stream.codec_context.options, "skip_loop_filter": "noref"}
             base = stream.time_base
             if self.span is not None and self.span.start > self.video.start:
                 container.seek(int(self.span.start // base), stream=stream, backward=True)

@@ -8,6 +8,7 @@ exact `Fraction` seconds on the file's own clock, which need not start at zero.
 from __future__ import annotations
 
 import errno
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,13 +20,20 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 
+from dyconv.bounds import AUDIO_CHANNELS, AUDIO_RATE, MEDIA_PACKETS, MEDIA_SECONDS, MEDIA_STREAMS, PIXELS, Bound
 from dyconv.errors import DyconvError
 
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,rm,nut,wav,mp3,flac,aac,ac3,w64,aiff,caf,"
     "h264,hevc,m4v,mpegvideo,ivf,y4m,yuv4mpegpipe,dv,gif"
 )
-_MACHINE = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+# Not ENOMEM: FFmpeg says so of sizes that no machine has, and of streams beyond its own bound.
+_MACHINE = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC}
+_CHUNK = 1 << 24
+_TIMES = 1 << 60  # timestamps and lengths beyond it, in a stream's own units, are damage
+_SHORTEST_FRAME, _LONGEST_FRAME = Fraction(1, 1000), Fraction(60)  # s: usual times between frames that are believed
+_SQUARE = 10  # a pixel is not so many times as wide as high, or as high as wide
+_SLOWEST = 1000  # samples a second of sound: with fewer, one packet lasts for hours
 _INDEX_TAIL = 1000  # index entries looked at from a stream's end: what is missing is missing at the end
 # The second three-letter code that ISO 639-2 has for some languages, which older containers write.
 _BIBLIOGRAPHIC = {
@@ -85,32 +93,59 @@ class SourceInfo:
 def open_source(path: Path) -> InputContainer:
     """Open a foreign file with the safe set of containers and protocols.
 
+    Pictures are not decoded beyond the bound `PIXELS`, whatever size the stream itself says on the way.
+
     Raises:
-        UnreadableSource: if it is none of them, or damaged beyond opening.
+        UnreadableSource: if it is none of them, damaged beyond opening, or has more streams or larger pictures than are read.
         OSError: if the file is missing or the machine cannot read it.
     """
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     try:
-        return av.open(str(path.absolute()), "r", container_options=options, metadata_errors="replace")
+        container = av.open(str(path.absolute()), "r", container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
-        if error.errno in _MACHINE:
+        if _of_machine(error, path):
             raise
         raise UnreadableSource(f"not readable as media: {error.strerror}") from error
+    except (ValueError, OverflowError) as error:  # values of a header that PyAV has no type for
+        raise UnreadableSource(f"not readable as media: {error}") from error
+    try:
+        _bounded(container)
+    except BaseException:
+        container.close()
+        raise
+    return container
+
+
+def _bounded(container: InputContainer) -> None:
+    if MEDIA_STREAMS.passed_by(len(container.streams)):
+        raise _too_much(f"{len(container.streams)} streams in it", MEDIA_STREAMS)
+    for stream in container.streams.video:
+        if stream.codec_context is None:
+            continue
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if PIXELS.passed_by(width * height):
+            raise _too_much(f"pictures of {width} x {height} pixels", PIXELS)
+        stream.codec_context.options = {"max_pixels": str(PIXELS.now)}
+
+
+def _too_much(found: str, bound: Bound) -> UnreadableSource:
+    return UnreadableSource(f"{found}, at most {bound.now} are read ({bound.variable} sets another bound)")
 
 
 def probe(path: Path) -> SourceInfo:
     """Read every packet of a file, decode one frame, and say what it is.
 
     Raises:
-        UnreadableSource: see `open_source`; also for a file with neither pictures nor sound.
+        UnreadableSource: see `open_source`; also for a file with neither pictures nor sound, and for one that lasts longer or
+            has more packets than are read.
     """
     with open_source(path) as container:
         pictures = [
             stream
             for stream in container.streams.video
-            if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
+            if stream.codec_context is not None and stream.time_base and not stream.disposition & Disposition.attached_pic
         ]
-        sounds = [stream for stream in container.streams.audio if stream.codec_context is not None]
+        sounds = [stream for stream in container.streams.audio if stream.time_base and _audible(stream.codec_context)]
         if not pictures and not sounds:
             raise UnreadableSource("no pictures and no sound in it")
         times, damaged = _scan(container, [*pictures[:1], *sounds])
@@ -121,6 +156,8 @@ def probe(path: Path) -> SourceInfo:
             found[:, 1].max() * stream.time_base for stream in [*pictures[:1], *sounds] if len(found := times[stream.index])
         ]
         end = max(map(_exact, ends), default=start)
+        if MEDIA_SECONDS.passed_by(end - start):
+            raise _too_much(f"it lasts {float(end - start):.0f} s by its timestamps", MEDIA_SECONDS)
         promised = _promised_end(container, [*pictures[:1], *sounds], times)
         return SourceInfo(
             format=container.format.name,
@@ -147,21 +184,51 @@ def packets_of(container: InputContainer, stream: Any) -> Iterator[av.Packet]:
     try:
         yield from container.demux(stream)
     except av.FFmpegError as error:
-        if error.errno in _MACHINE:
+        if _of_machine(error, Path(container.name)):
             raise
+
+
+def _of_machine(error: av.FFmpegError, path: Path) -> bool:
+    """Whether it is the machine that fails. FFmpeg says "input/output error" of some damaged files too: of those that read."""
+    if error.errno != errno.EIO:
+        return error.errno in _MACHINE
+    try:
+        with path.open("rb") as file:
+            while file.read(_CHUNK):
+                pass
+    except OSError:
+        return True
+    return False
 
 
 def _scan(container: InputContainer, streams: list[Any]) -> tuple[dict[int, np.ndarray], int]:
     """Per stream int64 [n, 2]: (pts, end) of its packets in time-base units, in order of time; and how many are damaged."""
-    found: dict[int, list[tuple[int, int]]] = {stream.index: [] for stream in streams}
-    damaged = 0
+    found = {stream.index: array("q") for stream in streams}
+    damaged = count = 0
     for packet in packets_of(container, streams):
-        time = packet.pts if packet.pts is not None else packet.dts
+        time, length = packet.pts if packet.pts is not None else packet.dts, packet.duration or 0
         if not packet.size or time is None or packet.is_discard:
             continue
+        count += 1
+        if MEDIA_PACKETS.passed_by(count):
+            raise _too_much(f"more than {MEDIA_PACKETS.now} packets in it", MEDIA_PACKETS)
+        if not (-_TIMES < time < _TIMES and 0 <= length < _TIMES):
+            damaged += 1
+            continue
         damaged += packet.is_corrupt
-        found[packet.stream_index].append((time, time + (packet.duration or 0)))
-    return {index: np.array(sorted(times), np.int64).reshape(-1, 2) for index, times in found.items()}, damaged
+        found[packet.stream_index].extend((time, time + length))
+    return {index: _in_order(np.array(times, np.int64).reshape(-1, 2)) for index, times in found.items()}, damaged
+
+
+def _in_order(times: np.ndarray) -> np.ndarray:
+    return times[np.lexsort((times[:, 1], times[:, 0]))]
+
+
+def _audible(context: Any) -> bool:
+    """Whether a sound track is one at all: one with a million samples a second, or one, is left out."""
+    if context is None:
+        return False
+    return _SLOWEST <= context.sample_rate <= AUDIO_RATE.now and 0 < context.channels <= AUDIO_CHANNELS.now
 
 
 def _exact(value: Any) -> Fraction:
@@ -177,6 +244,7 @@ def _video_facts(path: Path, stream: Any, times: np.ndarray) -> VideoFacts | Non
     steps = steps[steps > 0]
     usual = int(np.median(steps)) if len(steps) else int(times[0, 1] - times[0, 0])
     frame = Fraction(usual) * base if usual else Fraction(1, 25)
+    frame = min(max(frame, _SHORTEST_FRAME), _LONGEST_FRAME)
     slack = max(float(frame) * 0.1, 0.0015) / float(base)
     variable = bool(len(steps)) and float(np.mean(np.abs(steps - usual) > slack)) > 0.01
     last_start, last_end = int(times[-1, 0]), int(times[:, 1].max())
@@ -186,7 +254,7 @@ def _video_facts(path: Path, stream: Any, times: np.ndarray) -> VideoFacts | Non
         codec=stream.codec_context.name,
         width=stream.codec_context.width,
         height=stream.codec_context.height,
-        sar=stream.sample_aspect_ratio or Fraction(1),
+        sar=_pixel_shape(stream.sample_aspect_ratio),
         rotation=_rotation(path, stream.index),
         start=int(times[0, 0]) * base,
         end=end,
@@ -194,6 +262,10 @@ def _video_facts(path: Path, stream: Any, times: np.ndarray) -> VideoFacts | Non
         variable=variable,
         packets=len(times),
     )
+
+
+def _pixel_shape(told: Fraction | None) -> Fraction:
+    return told if told and Fraction(1, _SQUARE) <= told <= _SQUARE else Fraction(1)
 
 
 def _rotation(path: Path, index: int) -> int:

@@ -19,6 +19,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from dyconv.errors import StoreError
+from dyconv.media.own import named, opened_video
 from dyconv.media.splice import OWN_ID, Piece, join, packets_between
 from dyconv.time import FPS
 
@@ -28,10 +29,6 @@ _CRF = 18  # of what has to be encoded a second time
 _MP4 = {"fflags": "+bitexact", "movflags": "+faststart"}
 # Exact rounding: the same pixels whatever vector units the machine has.
 _SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
-
-
-def _open(source: Path | BinaryIO) -> Any:
-    return av.open(str(source) if isinstance(source, Path) else source)
 
 
 def read_frames(
@@ -56,46 +53,43 @@ def iter_pictures(path: Path | BinaryIO, start: int = 0, stop: int | None = None
     """(index, frame as decoded) of frames `start` up to `stop` of a normalized video, in order.
 
     Raises:
-        StoreError: if the file ends before `stop`, or a frame is missing.
+        StoreError: if the file does not decode, ends before `stop`, or a frame is missing.
     """
     wanted = start
-    with _open(path) as container:
-        stream = container.streams.video[0]
+    with opened_video(path) as (container, stream):
         stream.thread_type = "AUTO"
         if start:
             container.seek(int(Fraction(start, FPS) / stream.time_base), stream=stream, backward=True)
         for frame in container.decode(stream):
-            index = round(frame.pts * stream.time_base * FPS)
+            index = -1 if frame.pts is None else round(frame.pts * stream.time_base * FPS)
             if index < wanted:
                 continue
             if stop is not None and index >= stop:
                 return
             if index != wanted:
-                raise StoreError(f"{path} is not constant 25 fps: frame {index} follows {wanted - 1}")
+                raise StoreError(f"{named(path)} is not constant 25 fps: frame {index} follows {wanted - 1}")
             yield index, frame
             wanted += 1
     if stop is not None and wanted < stop:
-        raise StoreError(f"{path} ends at frame {wanted}, expected {stop}")
+        raise StoreError(f"{named(path)} ends at frame {wanted}, expected {stop}")
 
 
 def frame_count(path: Path | BinaryIO) -> int:
     """Number of frames of a normalized video, from its packets."""
-    with _open(path) as container:
-        return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
+    with opened_video(path) as (container, stream):
+        return sum(1 for packet in container.demux(stream) if packet.size)
 
 
 def keyframes(path: Path) -> list[int]:
     """Frames of a normalized video that begin a group of pictures, rising."""
-    with av.open(str(path)) as container:
-        stream: Any = container.streams.video[0]
+    with opened_video(path) as (container, stream):
         packets = [packet for packet in container.demux(stream) if packet.size and packet.is_keyframe]
         return sorted(round((packet.pts or 0) * stream.time_base * FPS) for packet in packets)
 
 
 def frame_size(path: Path | BinaryIO) -> tuple[int, int]:
     """(width, height) in pixels."""
-    with _open(path) as container:
-        stream = container.streams.video[0]
+    with opened_video(path) as (_, stream):
         return stream.width, stream.height
 
 

@@ -49,6 +49,8 @@ def _from_safetensors(path: Path) -> Any:
     from demucs.hf import load_safetensors_model
     from safetensors import SafetensorError, safe_open
 
+    from dyconv.models.sized import sized_by
+
     try:
         with safe_open(str(path), framework="pt") as file:
             about = file.metadata() or {}
@@ -58,7 +60,10 @@ def _from_safetensors(path: Path) -> Any:
         raise ModelMissing(
             f"{path} holds {about.get('klass', 'no network')}, expected one of {', '.join(_CLASSES)}", hint=_HINT
         )
-    return load_safetensors_model(path)
+    with safe_open(str(path), framework="pt") as file:
+        tensors = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118
+    with sized_by(tensors, path, _HINT):
+        return load_safetensors_model(path)
 
 
 def _from_package(path: Path) -> Any:
@@ -68,6 +73,8 @@ def _from_package(path: Path) -> Any:
     from demucs.htdemucs import HTDemucs
     from demucs.repo import ModelLoadingError, check_checksum
     from demucs.states import load_model
+
+    from dyconv.models.sized import sized_by
 
     networks = (HTDemucs, HDemucs, Demucs)
     checksum = path.stem.rpartition("-")[2]
@@ -82,7 +89,9 @@ def _from_package(path: Path) -> Any:
         raise ModelMissing(f"{path} is not read: {reason}", hint=_HINT) from error
     if not isinstance(package, dict) or package.get("klass") not in networks:
         raise ModelMissing(f"{path} holds no network, expected one of {', '.join(_CLASSES)}", hint=_HINT)
-    return load_model(package)
+    state = package.get("state")
+    with sized_by(state.values() if isinstance(state, dict) else (), path, _HINT):
+        return load_model(package)
 
 
 def save_network(path: Path, net: Any, kwargs: dict[str, Any]) -> None:

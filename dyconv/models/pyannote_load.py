@@ -89,7 +89,12 @@ def built(architecture: str, hyper_parameters: dict[str, Any], made_for: Any, st
     module, _, name = architecture.rpartition(".")
     if not module.startswith(ARCHITECTURES):
         raise ModelMissing(f"the checkpoint asks for {architecture}", hint=f"only classes below {ARCHITECTURES} are made")
-    model: Model = getattr(import_module(module), name)(**hyper_parameters)
+    from pyannote.audio import Model as AnyModel
+
+    kind = getattr(import_module(module), name, None)
+    if not isinstance(kind, type) or not issubclass(kind, AnyModel):
+        raise ModelMissing(f"the checkpoint asks for {architecture}", hint="which is no network of pyannote")
+    model = kind(**hyper_parameters)
     model.specifications = made_for
     model.setup()
     state = {key: value for key, value in state.items() if not key.startswith(("loss_func.", "validation_metric."))}

@@ -99,18 +99,20 @@ def _alone(mix: np.ndarray, activity: np.ndarray, person: int) -> np.ndarray:
 
 
 def _load(path: Path) -> Corrector:
-    import json
-
     from safetensors import SafetensorError, safe_open
 
+    from dyconv.bounds import parse_json
+    from dyconv.models.sized import sized_by
     from dyconv.models.target_tasnet_net import Corrector, Shape
 
+    hint = "make it with: python -m training.separation.export"
     try:
         with safe_open(str(path), framework="pt") as file:
-            net = Corrector(Shape(**json.loads((file.metadata() or {})["shape"])))
-            net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise ModelMissing(
-            f"{path} does not hold weights of target_tasnet: {error}", hint="make it with: python -m training.separation.export"
-        ) from error
+            shape = Shape(**parse_json((file.metadata() or {})["shape"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelMissing(f"{path} does not hold weights of target_tasnet: {error}", hint=hint) from error
+    with sized_by(tensors.values(), path, hint):
+        net = Corrector(shape)
+        net.load_state_dict(tensors)
     return net.eval()

@@ -15,6 +15,7 @@ from typing import Any
 
 from dyconv.errors import StoreError, UsageError
 from dyconv.records import PERSONS
+from dyconv.release.about import read_about
 from dyconv.release.card import write_card
 from dyconv.release.changes import Before, changelog, compare
 from dyconv.release.checksums import write_checksums
@@ -24,10 +25,10 @@ from dyconv.release.model import CHANGELOG, FORMAT, RELEASE, TABLES, TOMBSTONES,
 from dyconv.release.packed import Packed
 from dyconv.release.remains import without_names
 from dyconv.release.splits import Plan
-from dyconv.release.tables import Facts, write_tables
+from dyconv.release.tables import Facts, read_release_table, write_tables
 from dyconv.release.target import Target, make_staging, sweep_staging
+from dyconv.run_file import read_run
 from dyconv.shards.index import FOLDER
-from dyconv.shards.table import read_table
 from dyconv.store import write_atomic
 
 
@@ -79,7 +80,7 @@ def assemble(staging: Path, packed: Packed, groups: Sequence[Sequence[Entry]], s
     size = packed.index.samples_per_shard
     decided = story.audited["version"] if story.audited else None
     write_index(staging / FOLDER, groups, shards, recipe=name, encoder=encoder, size=size, overlay=decided)
-    tables = {path.stem: read_table(path) for path in sorted((staging / TABLES).glob("*.parquet"))}
+    tables = {path.stem: read_release_table(path) for path in sorted((staging / TABLES).glob("*.parquet"))}
     changes = compare(before, tables["clips"], tables["assets"])
     about = _about(story, before, tables, changes.to_json(), encoder)
     for path, data in sorted(story.audit.items()):
@@ -182,7 +183,7 @@ def recipe_of(packed: Packed) -> dict[str, Any]:
     store = packed.store
     for name, inside in (("run.json", None), (RELEASE, "recipe")):
         if store.exists(name):
-            told = json.loads(store.read_bytes(name))
+            told = read_about(store) if inside else read_run(store) or {}
             if inside and told["kind"] != Kind.FULL:
                 raise UsageError(f"{store} holds no media to release", hint="release the build it was made from")
             if inside:

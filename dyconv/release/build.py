@@ -18,8 +18,8 @@ from dyconv.release.model import TABLES, Entry, Kind, check_version
 from dyconv.release.packed import Packed
 from dyconv.release.prints import VOICE_MODEL, Print, Settings, prints_of
 from dyconv.release.splits import DEFAULT_RATIOS, Plan, given_plan, plan_splits
+from dyconv.release.tables import read_release_table
 from dyconv.release.target import open_target, reachable
-from dyconv.shards.table import read_table
 from dyconv.store import Store
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _plan(clips: Sequence[Clip], links: Sequence[Link], options: Options, before
 
 def written_splits(staging: Path) -> dict[str, str]:
     """The split of each source, as the table that was written says."""
-    return {str(row["source"]): str(row["split"]) for row in read_table(staging / TABLES / "clips.parquet")}
+    return {str(row["source"]): str(row["split"]) for row in read_release_table(staging / TABLES / "clips.parquet")}
 
 
 def _compared(options: Options, clips: Sequence[Clip], prints: Sequence[Print], links: Sequence[Link]) -> dict[str, Any]:

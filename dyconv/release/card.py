@@ -10,7 +10,7 @@ from typing import Any
 from dyconv.download.licences import normal_licence
 from dyconv.errors import DyconvError
 from dyconv.records import PERSONS
-from dyconv.release.model import CARD, LICENCES
+from dyconv.release.model import CARD, LICENCES, RELEASE, ReleaseError
 from dyconv.store import write_atomic
 
 _SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -26,7 +26,7 @@ def write_card(staging: Path, about: Mapping[str, Any], tables: Mapping[str, Row
         about: what `release.json` will say.
         tables: rows by the table's name.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
     folder = Path(__file__).parent / "templates"
     environment = Environment(
@@ -34,7 +34,11 @@ def write_card(staging: Path, about: Mapping[str, Any], tables: Mapping[str, Row
     )
     environment.filters |= {"cell": cell, "hours": lambda seconds: f"{seconds / 3600:.3f}"}
     shown = card_numbers(about, tables)
-    write_atomic(staging / CARD, environment.get_template("card.md.j2").render(about=about, **shown).encode())
+    try:
+        card = environment.get_template("card.md.j2").render(about=about, **shown)
+    except (UndefinedError, TypeError, ValueError) as error:  # of the release before, which a takedown starts from
+        raise ReleaseError(f"{RELEASE} lacks what its card tells: {error}", hint="run `dyconv check` on the release") from error
+    write_atomic(staging / CARD, card.encode())
     text = environment.get_template("licences.md.j2").render(about=about, sources=tables["sources"], by=shown["licences"])
     write_atomic(staging / LICENCES, text.encode())
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dyconv.errors import StoreError
-from dyconv.release.model import CHANGELOG, RELEASE, TABLES, TOMBSTONES, ReleaseError, version_key
-from dyconv.shards.table import read_table
+from dyconv.bounds import parse_object
+from dyconv.errors import DyconvError
+from dyconv.release.about import read_about
+from dyconv.release.model import CHANGELOG, TABLES, TOMBSTONES, ReleaseError, version_key
+from dyconv.release.tables import read_release_table
 from dyconv.store import Store
+from dyconv.tombstones import Tombstone, parse_tombstones
 
 if TYPE_CHECKING:
     from dyconv.release.target import Target
@@ -52,23 +54,29 @@ class Before:
             ReleaseError: if it cannot be read.
         """
         try:
-            about = json.loads(store.read_bytes(RELEASE))
+            about = read_about(store)
+            split_rows = read_release_table(store.local(f"{TABLES}/splits.parquet"))
             return cls(
                 version=str(about["version"]),
-                clips={str(row["id"]): row for row in read_table(store.local(f"{TABLES}/clips.parquet"))},
+                clips={str(row["id"]): row for row in read_release_table(store.local(f"{TABLES}/clips.parquet"))},
                 assets={
                     (str(row["clip"]), str(row["key"])): str(row["sha256"])
-                    for row in read_table(store.local(f"{TABLES}/assets.parquet"))
+                    for row in read_release_table(store.local(f"{TABLES}/assets.parquet"))
                 },
-                splits={str(row["source"]): str(row["split"]) for row in read_table(store.local(f"{TABLES}/splits.parquet"))},
-                tombstones=list(json.loads(store.read_bytes(TOMBSTONES))["tombstones"]),
+                splits={str(row["source"]): str(row["split"]) for row in split_rows},
+                tombstones=[stone.to_json() for stone in _stones(store)],
                 changelog=store.read_bytes(CHANGELOG).decode(),
             )
-        except (ValueError, KeyError, TypeError, OSError, StoreError) as error:
+        except (DyconvError, ValueError, OSError) as error:
             raise ReleaseError(
                 f"the release before, {store}, cannot be read: {error}",
                 hint="run `dyconv check` on it: the new version names what has changed since",
             ) from error
+
+
+def _stones(store: Store) -> tuple[Tombstone, ...]:
+    where = f"{store}/{TOMBSTONES}"
+    return parse_tombstones(parse_object(store.read_bytes(TOMBSTONES), where), where).all
 
 
 @dataclass(frozen=True)

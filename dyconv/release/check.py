@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dyconv.errors import DyconvError, StoreError
+from dyconv.release.about import read_about
 from dyconv.release.checksums import stored_checksums
 from dyconv.release.leaks import Limits, check_leaks, find_links
 from dyconv.release.model import CHECKSUMS, RELEASE, TABLES, Entry, Kind, ReleaseError
 from dyconv.release.packed import Packed
-from dyconv.release.tables import record_hash, turn_rows
+from dyconv.release.tables import read_release_table, record_hash, turn_rows
 from dyconv.shards.checking import Report
 from dyconv.shards.checking import check as check_shards
-from dyconv.shards.table import read_table
+from dyconv.shards.table import TableError
 from dyconv.store import Store, sha256_of
 
 _ALSO_THERE = frozenset({CHECKSUMS})
@@ -68,20 +68,18 @@ def _files(store: Store, checksums: Mapping[str, str], report: Report) -> None:
 
 def _about(store: Store, report: Report) -> dict[str, Any] | None:
     try:
-        about = json.loads(store.read_bytes(RELEASE))
-        Kind(about["kind"])
-        return dict(about)
-    except (ValueError, KeyError, TypeError, StoreError) as error:
-        report.add(RELEASE, f"is damaged: {error}")
+        return read_about(store)
+    except (ReleaseError, StoreError) as error:
+        report.add(RELEASE, f"is damaged: {error.message}")
         return None
 
 
 def _table(store: Store, name: str, report: Report) -> list[dict[str, Any]] | None:
     path = f"{TABLES}/{name}.parquet"
     try:
-        return read_table(store.local(path))
-    except (ValueError, OSError, StoreError) as error:
-        report.add(path, f"not readable as Parquet: {error}")
+        return read_release_table(store.local(path))
+    except (TableError, OSError, StoreError) as error:
+        report.add(path, str(error).removeprefix(f"{store}/"))
         return None
 
 

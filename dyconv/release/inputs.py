@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from dyconv.bounds import parse_json
 from dyconv.errors import UsageError
 from dyconv.release.model import Kind
 
@@ -60,7 +60,7 @@ def read_rates(path: Path) -> dict[str, Any]:
         UsageError: if it is something else.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as JSON: {error}") from error
     rates = data.get("rates", data) if isinstance(data, dict) else None

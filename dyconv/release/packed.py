@@ -12,7 +12,7 @@ from dyconv.errors import ShardError
 from dyconv.records import Clip
 from dyconv.shards.index import FOLDER, RECORD, Encoder, Index, Shard, read_index
 from dyconv.shards.sample import parse_record
-from dyconv.shards.tar import split_name
+from dyconv.shards.tar import TAR_DAMAGE, check_plain, split_name
 from dyconv.store import Store, sha256_of
 
 _Place = tuple[Path, int, int]  # file, first byte, length
@@ -63,7 +63,10 @@ class Packed:
         path, start, size = place
         with path.open("rb") as file:
             file.seek(start)
-            return file.read(size)
+            data = file.read(size)
+        if len(data) != size:
+            raise ShardError(f"{path.name} ends inside {clip_id}.{field}", hint="run `dyconv check` on it")
+        return data
 
     def shard_of(self) -> dict[str, str]:
         """Name of the clip shard each clip lies in, by clip id."""
@@ -75,6 +78,8 @@ class Packed:
         for shard in self.index.clips:
             for clip_id, field, place in self._members(shard):
                 out.setdefault(clip_id, {})[field] = place
+        if lacking := next((clip_id for clip_id, places in out.items() if RECORD not in places), None):
+            raise ShardError(f"{self.store}: clip {lacking} has no record in its shard", hint="run `dyconv check` on it")
         for shard in self.index.motion:
             for clip_id, field, place in self._members(shard):
                 if clip_id not in out:
@@ -108,8 +113,7 @@ def members_of(file: BinaryIO, name: str) -> Iterator[tuple[str, str, int, int]]
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for header in tar:
                 clip_id, field = split_name(header.name, name)
-                if not header.isreg():
-                    raise ShardError(f"{name}: member {header.name[:120]!r} is not a plain file")
+                check_plain(header, name)
                 yield clip_id, field, header.offset_data, header.size
-    except (tarfile.TarError, OSError) as error:
+    except TAR_DAMAGE as error:
         raise ShardError(f"{name} is cut off or damaged: {error}") from error

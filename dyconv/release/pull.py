@@ -17,11 +17,11 @@ from dyconv.records import dump
 from dyconv.release.checksums import stored_checksums, write_checksums
 from dyconv.release.model import CHECKSUMS, RELEASE, TABLES, ReleaseError
 from dyconv.release.packed import members_of
-from dyconv.release.tables import CLIP_COLUMNS, record_hash
+from dyconv.release.tables import CLIP_COLUMNS, read_release_table, record_hash
 from dyconv.release.target import open_target, transport_errors
 from dyconv.shards.index import FOLDER, INDEX, RECORD, TABLE, Index, Shard, Table, is_shard_name, read_index
 from dyconv.shards.sample import parse_record
-from dyconv.shards.table import TableWriter, read_table
+from dyconv.shards.table import TableWriter
 from dyconv.shards.tar import Member, TarWriter
 from dyconv.store import Store, sha256_of, write_atomic
 
@@ -95,7 +95,7 @@ def pull(ref: str, to: Path, only: Sequence[str] = ()) -> Pulled:
     count = sum(
         fetch(store, name, to, checksums[name]) for name in checksums if not name.startswith(f"{FOLDER}/") and name != PULLED
     )
-    rows = read_table(to / TABLES / TABLE)
+    rows = read_release_table(to / TABLES / TABLE)
     wanted = parse_only(only, index, rows)
     if wanted.everything:
         count += sum(fetch(store, name, to, checksums[name]) for name in checksums if name.startswith(f"{FOLDER}/"))
@@ -224,7 +224,7 @@ def _verify(data: bytes, clip: str, field: str, hashes: Mapping[tuple[str, str],
 
 def _hashes(to: Path, rows: Sequence[Mapping[str, Any]], clips: frozenset[str]) -> dict[tuple[str, str], str]:
     """Of some clips, what the tables say of their members: sha256 by (clip, field), of the record what it says."""
-    assets = read_table(to / TABLES / "assets.parquet") if clips else []
+    assets = read_release_table(to / TABLES / "assets.parquet") if clips else []
     out = {(row["clip"], row["key"]): row["sha256"] for row in assets if row["clip"] in clips}
     return out | {(row["id"], RECORD): row["record_sha256"] for row in rows if row["id"] in clips}
 

@@ -14,16 +14,17 @@ from dyconv.errors import UsageError
 from dyconv.ledger import Standing, State, clip_standings, read_ledger, source_standing
 from dyconv.manifest import COLUMNS
 from dyconv.records import Clip, Key, Ref
+from dyconv.release.about import read_about
 from dyconv.release.contents import ShardWriter, write_index, write_shards
 from dyconv.release.entries import public_url
-from dyconv.release.model import RELEASE, TABLES, Entry, Kind, ReleaseError
+from dyconv.release.model import TABLES, Entry, Kind, ReleaseError
 from dyconv.release.packed import Packed
 from dyconv.release.pull import find_release
-from dyconv.release.tables import CLIP_COLUMNS
+from dyconv.release.tables import CLIP_COLUMNS, read_release_table
 from dyconv.release.takedown import later_takedowns
 from dyconv.release.target import reachable
 from dyconv.shards.index import FOLDER, MOTION_KEYS, TABLE
-from dyconv.shards.table import TableWriter, read_table
+from dyconv.shards.table import TableWriter
 from dyconv.store import Store, write_atomic
 from dyconv.task import make_plan
 
@@ -94,8 +95,8 @@ def rebuild(
 
     with reachable(ref):
         store = find_release(ref)
-        about = json.loads(store.read_bytes(RELEASE))
-        tables = {name: read_table(store.local(f"{TABLES}/{name}.parquet")) for name in ("clips", "sources", "assets")}
+        about = read_about(store)
+        tables = {name: read_release_table(store.local(f"{TABLES}/{name}.parquet")) for name in ("clips", "sources", "assets")}
     name = recipe or _recipe_name(about)
     loaded = recipes.load(name)
     file = str(Path(name).absolute()) if recipes.is_file(name) else None

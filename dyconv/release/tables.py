@@ -14,7 +14,7 @@ from dyconv.release.model import TABLES, Entry, Kind, person_key
 from dyconv.release.splits import Plan
 from dyconv.shards.index import FOLDER, TABLE, Encoder, Shard
 from dyconv.shards.packing import record_of
-from dyconv.shards.table import TableWriter, columns, seconds_of, union
+from dyconv.shards.table import CLIP_FILLED, CLIP_SCHEMA, TableWriter, columns, read_table, seconds_of, union
 
 # What the clip table of a release says beyond a build's.
 CLIP_COLUMNS = {
@@ -78,6 +78,15 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "build_key": (_TEXT, "its name in the build: another where the audit exchanged the two people"),
     },
 }
+# Columns in which every row has a value.
+_FILLED = {
+    "clips": (*CLIP_FILLED, "split", "component", "release", "record_sha256", "turns"),
+    "people": ("id", "person", "source", "split", "clips", "seconds"),
+    "turns": ("clip", "number", "split", "start_s", "end_s"),
+    "sources": ("id", "url", "split", "clips", "seconds"),
+    "splits": ("source", "component", "split"),
+    "assets": ("clip", "key", "sha256", "bytes", "carried"),
+}
 CLIP_SCHEMA_ABOUT = {
     "id": "id of the clip: <source>_<start>_<end> in milliseconds of the source",
     "split": "name of its split",
@@ -86,6 +95,17 @@ CLIP_SCHEMA_ABOUT = {
     "shard": "tar it lies in",
     "row": "its place in the tar",
 }
+
+
+def read_release_table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a release's table, which one its file's name says.
+
+    Raises:
+        TableError: if it is not readable, or has not the columns that this version writes.
+    """
+    name = path.stem
+    schema = {one: kind for one, (kind, _) in SCHEMAS[name].items()} if name in SCHEMAS else {**CLIP_SCHEMA, **CLIP_COLUMNS}
+    return read_table(path, schema, _FILLED[name])
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ before the version is published every file of it is searched. A tombstone of has
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dyconv.bounds import parse_object
 from dyconv.errors import UsageError
 from dyconv.records import dump
+from dyconv.release.about import parse_about
 from dyconv.release.assemble import expected_size, pretty, staged, totals
 from dyconv.release.card import write_card
 from dyconv.release.checksums import stored_checksums, write_checksums
@@ -36,11 +37,12 @@ from dyconv.release.model import (
 )
 from dyconv.release.packed import Packed
 from dyconv.release.remains import entry_of_changelog, remaining_audit, remaining_leaks, remaining_tables, remaining_text
-from dyconv.release.tables import CLIP_COLUMNS, SCHEMAS, write_table
+from dyconv.release.tables import CLIP_COLUMNS, SCHEMAS, read_release_table, write_table
 from dyconv.release.target import Target, open_target
 from dyconv.shards.index import FOLDER, TABLE, Index, Shard, Table, read_index
 from dyconv.shards.table import TableWriter, read_table
 from dyconv.store import Store, sha256_of, write_atomic
+from dyconv.tombstones import Tombstone, parse_tombstones
 
 _NAMES = (TABLE.removesuffix(".parquet"), *SCHEMAS)
 
@@ -116,16 +118,21 @@ def _read(store: Store) -> _Old:
         return path.read_bytes()
 
     try:
-        about = json.loads(read(RELEASE))
-        Kind(about["kind"])
+        about = parse_about(read(RELEASE), f"{store}/{RELEASE}")
         texts = {name: read(name) for name in checksums if name in (CHANGELOG, TOMBSTONES) or name.startswith("audit/")}
         read(f"{FOLDER}/index.json")
         for name in _NAMES:
             read(f"{TABLES}/{name}.parquet")
-        tables = {name: read_table(store.local(f"{TABLES}/{name}.parquet")) for name in _NAMES}
+        tables = {name: read_release_table(store.local(f"{TABLES}/{name}.parquet")) for name in _NAMES}
         return _Old(store, read_index(store), about, tables, texts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReleaseError(f"{store} is no whole release: {error!r}", hint="run `dyconv check` on it") from error
+
+
+def _stones(old: _Old) -> tuple[Tombstone, ...]:
+    """Those of the release that is taken from."""
+    where = f"{old.store}/{TOMBSTONES}"
+    return parse_tombstones(parse_object(old.texts[TOMBSTONES], where), where).all
 
 
 def _next_version(target: Target, before: str, wanted: str | None) -> str:
@@ -172,7 +179,7 @@ def _write(staging: Path, old: _Old, gone: Gone, request: Request, version: str)
     write_atomic(staging / FOLDER / "index.json", dump(index.to_json()))
     for path, data in audit.items():
         write_atomic(staging / path, data)
-    stones = json.loads(old.texts[TOMBSTONES])["tombstones"] + [stone.to_json() for stone in gone.stones]
+    stones = [stone.to_json() for stone in (*_stones(old), *gone.stones)]
     write_atomic(staging / TOMBSTONES, pretty({"tombstones": stones}))
     told = entry_of_changelog(version, before, request.date, request.why, gone, sorted(set(old.texts) - set(audit)))
     write_atomic(staging / CHANGELOG, remaining_text(old.texts[CHANGELOG].decode(), gone, told).encode())
@@ -257,4 +264,4 @@ def refuse_left_over(staging: Path, gone: Gone) -> None:
 
 
 def _cells(path: Path) -> set[str]:
-    return {value for row in read_table(path) for value in row.values() if isinstance(value, str)}
+    return {value for row in read_table(path, {}, ()) for value in row.values() if isinstance(value, str)}

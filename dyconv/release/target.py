@@ -7,7 +7,6 @@ commit and one tag.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dyconv.bounds import parse_json
 from dyconv.errors import DyconvError, StoreError, UsageError
 from dyconv.records import dump
 from dyconv.release.checksums import read_checksums
@@ -157,7 +157,7 @@ class RemoteTarget(Target):
         if not store.exists(_UPLOADING):
             return {}
         try:
-            return {str(name): str(sha256) for name, sha256 in json.loads(store.read_bytes(_UPLOADING)).items()}
+            return {str(name): str(sha256) for name, sha256 in parse_json(store.read_bytes(_UPLOADING)).items()}
         except (ValueError, AttributeError):
             return {}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import json
 
+from dyconv.bounds import parse_object
 from dyconv.errors import StoreError, UsageError
 from dyconv.ledger import Event, SourceLog, State, read_ledger
 from dyconv.records import Clip, Drop, Source, source_clip
@@ -58,8 +58,8 @@ def record(store: Store, event: Event) -> Clip | None:
     folder = work_folder(event.stage, event.fp)
     if event.state is State.FAILED:
         try:
-            return Clip.from_json(json.loads(store.read_bytes(f"{folder}/failed.json"))["clip"])
-        except StoreError:
+            return Clip.from_json(parse_object(store.read_bytes(f"{folder}/failed.json"), folder).get("clip"))
+        except (StoreError, UsageError, ValueError):
             return None
     done = read_done(store, folder)
     for outcome in done[0] if done else ():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +12,10 @@ import numpy as np
 from dyconv.errors import StoreError
 from dyconv.faces import load_faces
 from dyconv.funnel import Funnel, make_funnel
-from dyconv.ledger import RUN_FILE, Event, SourceLog, State, read_ledger, source_standing
+from dyconv.ledger import Event, SourceLog, State, read_ledger, source_standing
 from dyconv.records import PERSONS, Clip, Key
 from dyconv.report.find import record
+from dyconv.run_file import read_run
 from dyconv.shards.table import columns as table_columns
 from dyconv.store import Store
 
@@ -87,7 +87,7 @@ def read_numbers(store: Store) -> Numbers:
         StoreError: if its ledger is damaged.
     """
     logs = read_ledger(store)
-    run = json.loads(store.read_bytes(RUN_FILE)) if store.exists(RUN_FILE) else {}
+    run = read_run(store) or {}
     levels = {stage["name"]: run["levels"][stage["name"]] for stage in run.get("stages", ())} or _levels_seen(logs.values())
     kept = sorted((event for log in logs.values() for event in log.kept()), key=lambda event: event.id)
     numbers = Numbers(

@@ -5,7 +5,6 @@ Tables are read whole. Of shards only some are opened, evenly spread, where ther
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +14,11 @@ import numpy as np
 
 from dyconv.errors import DyconvError, UsageError
 from dyconv.records import PERSONS, Clip, Key
+from dyconv.release.about import read_about
 from dyconv.release.check import is_release
-from dyconv.release.model import RELEASE, TABLES, Entry, person_key
+from dyconv.release.model import TABLES, Entry, person_key
 from dyconv.release.packed import Packed
-from dyconv.release.tables import turn_rows
+from dyconv.release.tables import read_release_table, turn_rows
 from dyconv.report.release_faces import Faces, measure_crop, one_frame
 from dyconv.shards.index import FOLDER, Index, read_index
 from dyconv.shards.table import read_table
@@ -95,7 +95,7 @@ def read_dataset(store: Store) -> Dataset:
     packed = Packed(store, part)
     records = list(packed.clips())
     release = is_release(store)
-    about = json.loads(store.read_bytes(RELEASE)) if release else {}
+    about = read_about(store) if release else {}
     found = Dataset(
         name=f"{about['name']} {about['version']}" if release else store.root.rstrip("/").rsplit("/", 1)[-1],
         about=about,
@@ -131,7 +131,7 @@ def some_shards(index: Index, clips: int) -> Index:
 
 
 def _tables(store: Store, found: Dataset) -> None:
-    tables = {name: read_table(store.local(f"{TABLES}/{name}.parquet")) for name in ("turns", "people", "sources")}
+    tables = {name: read_release_table(store.local(f"{TABLES}/{name}.parquet")) for name in ("turns", "people", "sources")}
     found.turns, found.turns_of = tables["turns"], len(found.clips)
     found.people = len({row["person"] for row in tables["people"] if row["seen_s"] or row["speaking_s"]})
     for row in tables["sources"]:

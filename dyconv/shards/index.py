@@ -7,12 +7,12 @@ encoder's latent space. So re-encoding the motion writes new motion tars and tou
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from dyconv.bounds import parse_json
 from dyconv.errors import ShardError
 from dyconv.records import Key
 from dyconv.store import Store
@@ -25,6 +25,8 @@ TABLE = "clips.parquet"
 RECORD = "json"  # the record's field: `<clip id>.json`
 MOTION_KEYS = frozenset({Key.P0_MOTION, Key.P1_MOTION})
 
+_LARGEST = 1 << 53  # of counts and bytes
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"(clips|motion-[0-9a-f]{8})-\d{6}\.tar")
 
 
@@ -117,21 +119,48 @@ class Index:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Index:
+        """
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: for anything but what `to_json` gave.
+        """
+        overlay, hours, size = data.get("overlay"), data["totals"]["hours"], data["samples_per_shard"]
+        known = isinstance(data["recipe"], str) and isinstance(overlay, str | None) and type(size) is int
+        if not known or type(hours) not in (int, float) or not 0 <= hours < _LARGEST:
+            raise ValueError("recipe, totals.hours, samples_per_shard or overlay is of another type")
         return cls(
             recipe=data["recipe"],
             clips=tuple(_shard(item) for item in data["clips"]),
             motion=tuple(_shard(item) for item in data["motion"]),
-            encoder=Encoder(**data["encoder"]) if data["encoder"] else None,
-            table=Table(**data["table"]),
-            hours=data["totals"]["hours"],
-            samples_per_shard=data["samples_per_shard"],
+            encoder=_typed(Encoder(**data["encoder"])) if data["encoder"] else None,
+            table=_typed(Table(**data["table"])),
+            hours=hours,
+            samples_per_shard=size,
             version=data["version"],
-            overlay=data.get("overlay"),
+            overlay=overlay,
         )
 
 
+_Entry = TypeVar("_Entry", Shard, Encoder, Table)
+
+
+def _typed(entry: _Entry) -> _Entry:
+    """The entry, after a look at its values: texts are texts, hashes are hashes, counts are counts."""
+    for name, value in vars(entry).items():
+        if name in ("bytes", "samples", "rows"):
+            sound = type(value) is int and 0 <= value < _LARGEST
+        elif name == "sha256":
+            sound = isinstance(value, str) and _SHA256.fullmatch(value) is not None
+        elif name == "fields":
+            sound = isinstance(value, dict) and all(type(count) is int and 0 <= count < _LARGEST for count in value.values())
+        else:
+            sound = isinstance(value, str)
+        if not sound:
+            raise ValueError(f"{name} is {str(value)[:60]!r}")
+    return entry
+
+
 def _shard(data: Mapping[str, Any]) -> Shard:
-    shard = Shard(**data)
+    shard = _typed(Shard(**data))
     if not is_shard_name(shard.name):
         raise ValueError(f"{shard.name!r} is not the name of a shard")
     return shard
@@ -146,10 +175,10 @@ def read_index(store: Store) -> Index:
     if not store.exists(INDEX):
         raise ShardError(f"{store} has no {INDEX}", hint="give the folder of a build, and run `dyconv pack` on it first")
     try:
-        data = json.loads(store.read_bytes(INDEX))
+        data = parse_json(store.read_bytes(INDEX))
         if data["version"] != VERSION:
             raise ShardError(
-                f"{store}/{INDEX} has version {data['version']}, this program reads {VERSION}",
+                f"{store}/{INDEX} has version {str(data['version'])[:40]}, this program reads {VERSION}",
                 hint="read it with the version of dyconv that wrote it, or pack again",
             )
         index = Index.from_json(data)

@@ -1,7 +1,8 @@
 """Shards back into samples, for training: verified, shuffled, split over nodes and workers, decoded on demand.
 
-WebDataset's own pieces read the tars and shuffle; around them stands what it does not do: a shard is compared with the
-index before (on a local file) or while (from a remote stream) it is read, so that a tar which was cut off, replaced or
+WebDataset's own buffer shuffles; around it stands what it does not do. Its reader of tars takes compressed ones and members
+with holes, which a few bytes can make larger than any memory, so `dyconv.shards.tar` reads them. And a shard is compared with
+the index before (on a local file) or while (from a remote stream) it is read, so that a tar which was cut off, replaced or
 mixed with another build stops the training instead of shortening it.
 """
 
@@ -9,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,13 +18,12 @@ from typing import Any, BinaryIO
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.filters import shuffle as shuffle_buffer
-from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from dyconv.errors import ShardError, UsageError
 from dyconv.records import Key
 from dyconv.shards.index import FOLDER, MOTION_KEYS, RECORD, Index, Shard, read_index
 from dyconv.shards.sample import Sample, make_sample
-from dyconv.shards.tar import split_name
+from dyconv.shards.tar import read_members
 from dyconv.store import Store, sha256_of
 
 _HINT = "run `dyconv check` on the build; `dyconv pack` writes a damaged shard anew once it is deleted"
@@ -135,14 +134,14 @@ class ShardDataset(IterableDataset[Any]):
         """(clip id, members by field) of one tar, compared with the index."""
         count = 0
         with self._open(shard) as file:
-            for group in _webdataset_groups(file, shard.name):
+            for clip_id, group in _grouped(file, shard.name):
                 count += 1
-                yield str(group["__key__"]), {name: data for name, data in group.items() if self._wanted(name)}
+                yield clip_id, {name: data for name, data in group.items() if self._wanted(name)}
             if count != shard.samples:
                 raise ShardError(f"{shard.name} has {count} samples, its index says {shard.samples}", hint=_HINT)
 
     def _wanted(self, field: str) -> bool:
-        return not field.startswith("__") and (self.keys is None or field == RECORD or field in self.keys)
+        return self.keys is None or field == RECORD or field in self.keys
 
     @contextmanager
     def _open(self, shard: Shard) -> Iterator[BinaryIO]:
@@ -214,17 +213,19 @@ def _check_encoder(index: Index, wanted: str | None) -> None:
         )
 
 
-def _webdataset_groups(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
-    """WebDataset's tar expansion and grouping; whatever goes wrong in it names the shard."""
-
-    def safe(member: str) -> bool:
-        return bool(split_name(member, name))
-
-    members: Iterator[Mapping[str, Any]] = tar_file_iterator(file, select_files=safe)
-    try:
-        yield from group_by_keys({**member, "__url__": name} for member in members)
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise ShardError(f"{name} is cut off or damaged: {error}", hint=_HINT) from error
+def _grouped(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(clip id, its members by field), as WebDataset groups them: members of one clip stand together."""
+    last: str | None = None
+    group: dict[str, bytes] = {}
+    for clip_id, field, data in read_members(file, name):
+        if last not in (None, clip_id):
+            yield str(last), group
+            group = {}
+        if field in group:
+            raise ShardError(f"{name}: member {clip_id}.{field} comes twice", hint=_HINT)
+        last, group[field] = clip_id, data
+    if last is not None:
+        yield last, group
 
 
 class _Counted:

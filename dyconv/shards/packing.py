@@ -8,7 +8,6 @@ meanwhile meets either the old build, the new one, or a shard that does not matc
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections import Counter
@@ -19,7 +18,8 @@ from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dyconv.errors import ShardError, UsageError
+from dyconv.bounds import parse_json
+from dyconv.errors import ShardError, StoreError, UsageError
 from dyconv.recipe import Recipe
 from dyconv.records import Clip, Key, Ref, dump
 from dyconv.shards.index import (
@@ -201,24 +201,22 @@ class _Packer:
                     fields[member.name.partition(".")[2]] += 1
                 carried += [clip.id] if members else []
         self.written += 1
-        sha256, size = self._stage(name)
+        self._stage(name)
         first, last = (carried[0], carried[-1]) if carried else ("", "")
-        return Shard(name, sha256, size, len(carried), dict(sorted(fields.items())), first, last, inputs)
+        return Shard(name, tar.sha256, tar.size, len(carried), dict(sorted(fields.items())), first, last, inputs)
 
     def table(self, rows: int) -> Table:
         """Describe the clip table, which lies finished in the staging folder."""
-        sha256, size = self._stage(TABLE)
-        return Table(TABLE, sha256, size, rows)
+        self._stage(TABLE)
+        path = self.staging / TABLE
+        return Table(TABLE, sha256_of(path), path.stat().st_size, rows)
 
-    def _stage(self, name: str) -> tuple[str, int]:
+    def _stage(self, name: str) -> None:
         """Note a file written aside. On a remote store it goes up at once, so that the local disk holds one shard."""
-        path = self.staging / name
-        sha256, size = sha256_of(path), path.stat().st_size
         self._staged.append(name)
         if self.store.remote:
             self._mark_pending()
-            self.store.put(path, f"{FOLDER}/{name}")
-        return sha256, size
+            self.store.put(self.staging / name, f"{FOLDER}/{name}")
 
     def _mark_pending(self) -> None:
         self.store.write_bytes(PENDING, dump(sorted(self._pending | set(self._staged))))
@@ -259,7 +257,15 @@ def _members(store: Store, clip: Clip, keys: Sequence[Key], *, record: bool) -> 
     for key in sorted(keys):
         ref: Ref | None = clip.assets.get(key)
         if ref is not None:
-            yield Member(f"{clip.id}.{key}", store.verified(ref))
+            yield Member(f"{clip.id}.{key}", _sized(store, ref), ref.sha256)
+
+
+def _sized(store: Store, ref: Ref) -> Path:
+    """A local path of an asset of the size its record says; its bytes are compared while they are copied."""
+    path = store.local(ref.path)
+    if path.stat().st_size != ref.size:
+        raise StoreError(f"{ref.path} in {store.root} is not what was written", hint="delete it and run again")
+    return path
 
 
 def _pending(store: Store) -> frozenset[str]:
@@ -267,8 +273,8 @@ def _pending(store: Store) -> frozenset[str]:
     if not store.exists(PENDING):
         return frozenset()
     try:
-        return frozenset(str(name) for name in json.loads(store.read_bytes(PENDING)))
-    except ValueError as error:
+        return frozenset(str(name) for name in parse_json(store.read_bytes(PENDING)))
+    except (ValueError, TypeError) as error:
         raise ShardError(f"{store}/{PENDING} is damaged: {error}", hint=f"delete {FOLDER}/ and pack again") from error
 
 

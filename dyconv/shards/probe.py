@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from dyconv.arrays import load_arrays
 from dyconv.errors import StoreError
-from dyconv.media.audio import read_audio
+from dyconv.media.audio import read_audio, sound_frames
 from dyconv.media.video import frame_count, read_frames
 from dyconv.records import Clip
 from dyconv.time import frame_samples
@@ -35,24 +35,20 @@ def motion_problems(members: Mapping[str, bytes], frames: int) -> Iterator[str]:
 
 
 def _video(name: str, data: bytes, frames: int, *, deep: bool) -> Iterator[str]:
-    import av
-
     try:
         found = sum(1 for _ in read_frames(io.BytesIO(data))) if deep else frame_count(io.BytesIO(data))
-    except (av.FFmpegError, StoreError, IndexError, OSError) as error:
-        yield f"{name} does not decode: {error}"
+    except StoreError as error:
+        yield f"{name} does not decode: {error.message}"
         return
     if found != frames:
         yield f"{name} has {found} frames, its record says {frames}"
 
 
 def _sound(name: str, data: bytes, frames: int, *, deep: bool) -> Iterator[str]:
-    import soundfile
-
     try:
-        found = len(read_audio(io.BytesIO(data))) if deep else int(soundfile.info(io.BytesIO(data)).frames)
-    except (soundfile.LibsndfileError, StoreError) as error:
-        yield f"{name} does not decode: {error}"
+        found = len(read_audio(io.BytesIO(data))) if deep else sound_frames(io.BytesIO(data))
+    except StoreError as error:
+        yield f"{name} does not decode: {error.message}"
         return
     if found != frame_samples(frames):
         yield f"{name} has {found} samples, {frames} frames want {frame_samples(frames)}"
@@ -68,5 +64,7 @@ def _rows(name: str, data: bytes, frames: int, arrays: tuple[str, ...]) -> Itera
     for array in arrays:
         if array not in content:
             yield f"{name} has no array {array!r}"
+        elif not content[array].ndim:
+            yield f"{name}: {array} is one number, its record says {frames} frames"
         elif len(content[array]) != frames:
             yield f"{name}: {array} has {len(content[array])} rows, its record says {frames} frames"

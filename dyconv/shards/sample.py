@@ -7,7 +7,6 @@ unpickle a member whose name ends in `.pyd`, so it is not used.)
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -15,6 +14,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from dyconv.arrays import load_arrays
+from dyconv.bounds import parse_json
 from dyconv.errors import ShardError
 from dyconv.media.audio import read_audio
 from dyconv.media.video import frame_count, read_frames
@@ -49,7 +49,10 @@ class Sample:
 
     def frames(self, key: str, start: int = 0, stop: int | None = None, *, size: tuple[int, int] | None = None) -> np.ndarray:
         """Frames of a video as uint8 RGB [T, H, W, 3]; only from the keyframe before `start` on is decoded."""
-        return np.stack(list(read_frames(io.BytesIO(self.raw(key)), start, stop, size=size)))
+        frames = list(read_frames(io.BytesIO(self.raw(key)), start, stop, size=size))
+        if not frames:
+            raise ShardError(f"{self.shard}, clip {self.id}: {key} has no frames from {start} on", hint="run `dyconv check`")
+        return np.stack(frames)
 
     def frame_count(self, key: str) -> int:
         return frame_count(io.BytesIO(self.raw(key)))
@@ -79,9 +82,9 @@ def parse_record(data: bytes, where: str) -> Clip:
         ShardError: if it is not one.
     """
     try:
-        return Clip.from_json(json.loads(data))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ShardError(f"{where}: its record is damaged: {error!r}") from error
+        return Clip.from_json(parse_json(data))
+    except ValueError as error:
+        raise ShardError(f"{where}: its record is damaged: {error!s:.300}", hint="run `dyconv check` on it") from error
 
 
 def make_sample(clip_id: str, members: Mapping[str, bytes], shard: str) -> Sample:

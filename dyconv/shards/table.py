@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dyconv.bounds import TABLE_BYTES
+from dyconv.errors import ShardError
 from dyconv.records import PERSONS, Clip
 from dyconv.time import Span
 
@@ -93,7 +95,7 @@ class TableWriter:
 
         self.rows = 0
         self._waiting: list[dict[str, Any]] = []
-        self._schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in {**_SCHEMA, **(more or {})}.items()])
+        self._schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in {**CLIP_SCHEMA, **(more or {})}.items()])
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -123,15 +125,53 @@ class TableWriter:
         self._writer.close()
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """The rows of a clip table.
+class TableError(ShardError, ValueError):
+    """A table is not readable as Parquet, or has not the columns that it has to have."""
+
+
+def read_table(
+    path: Path, schema: Mapping[str, str] | None = None, filled: Collection[str] | None = None
+) -> list[dict[str, Any]]:
+    """The rows of a table.
+
+    Args:
+        schema: columns that have to be there, as name -> pyarrow type; a clip table's if not given.
+        filled: columns in which no row may be without a value; a clip table's if not given.
 
     Raises:
-        ValueError: if it is not readable as Parquet (pyarrow's ArrowInvalid is one).
+        TableError: if it is not readable as Parquet, larger than is read, or has other columns.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return list(pq.read_table(path).to_pylist())
+    try:
+        with pq.ParquetFile(path) as file:
+            found = {one.name: str(one.type) for one in file.schema_arrow}
+            _check_columns(path, found, CLIP_SCHEMA if schema is None else schema)
+            return list(_rows(path, file, CLIP_FILLED if filled is None else filled))
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, MemoryError) as error:
+        if isinstance(error, TableError):
+            raise
+        raise TableError(f"{path} is not readable as Parquet: {error!s:.200}") from error
+
+
+def _check_columns(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    import pyarrow as pa
+
+    for name, kind in wanted.items():
+        if found.get(name) != str(getattr(pa, kind)()):
+            raise TableError(f"{path}: expected the column {name} of {kind.rstrip('_')}, found {found.get(name, 'none')[:60]}")
+
+
+def _rows(path: Path, file: Any, filled: Collection[str]) -> Iterator[dict[str, Any]]:
+    size = 0
+    for batch in file.iter_batches(batch_size=_ROW_GROUP):
+        size += batch.nbytes
+        if TABLE_BYTES.passed_by(size):
+            raise TableError(f"{path} has more than {TABLE_BYTES.now} bytes", hint=TABLE_BYTES.hint)
+        if empty := next((name for name in filled if batch.column(name).null_count), None):
+            raise TableError(f"{path}: a row without {empty}")
+        yield from batch.to_pylist()
 
 
 def _schema() -> dict[str, str]:
@@ -144,4 +184,5 @@ def _schema() -> dict[str, str]:
     return names | {"shard": "string", "row": "int64"}
 
 
-_SCHEMA = _schema()
+CLIP_SCHEMA = _schema()
+CLIP_FILLED = ("id", "source", "start_s", "end_s", "duration_s", "overlap_share", "shard", "row")

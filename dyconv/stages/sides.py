@@ -8,7 +8,6 @@ turns of p0 and p1 were found; `p0.published_id`, what the set calls them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dyconv.arrays import save_arrays
+from dyconv.bounds import parse_object
 from dyconv.errors import StoreError
 from dyconv.faces import load_faces
 from dyconv.media.audio import write_audio
@@ -66,7 +66,8 @@ class Sides(Stage):
 
     def setup(self) -> None:
         object.__setattr__(self, "_vad", registry.load(self.vad))
-        object.__setattr__(self, "_told", json.loads(Path(self.published).read_bytes()) if self.published else {})
+        told = parse_object(Path(self.published).read_bytes(), self.published) if self.published else {}
+        object.__setattr__(self, "_told", told)
 
     def process(self, clip: Clip, files: Files) -> Iterator[Clip | Drop]:
         told = self._told.get(clip.source.id, {})

@@ -20,7 +20,7 @@ from dyconv.media.picture import PictureReader, Upright, display_size
 from dyconv.media.source import UnreadableSource, probe
 from dyconv.models.slots import FaceDetector, FaceLandmarker
 from dyconv.synth.layouts import Panel, Placement, fit, place, toned
-from dyconv.synth.puppet import portrait
+from dyconv.synth.puppet import PICTURE_DAMAGE, portrait
 from dyconv.synth.schedule import Placed
 from dyconv.synth.sound import Stretch
 from dyconv.time import SAMPLE_RATE
@@ -60,16 +60,17 @@ def is_clip(path: Path) -> bool:
     Raises:
         UsageError: if it is not there.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if not path.is_file():
         raise UsageError(f"no such file: {path}")
     try:
         with Image.open(path):
             return False
-    except (UnidentifiedImageError, OSError):
-        pass
-    return True
+    except Image.DecompressionBombError:
+        return False  # a picture, and `read_picture` says what is wrong with it
+    except PICTURE_DAMAGE:
+        return True
 
 
 def read_footage(

@@ -8,11 +8,14 @@ there or a hint of them, and the dark of the mouth.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dyconv.bounds import PICTURE_PIXELS
 from dyconv.errors import UsageError
 from dyconv.models.slots import FaceDetector, FaceLandmarker
 from dyconv.synth.motion import Motion
@@ -47,16 +50,25 @@ class Portrait:
         return np.concatenate([self.points[:, :2].min(0), self.points[:, :2].max(0)])
 
 
+# What Pillow raises for bytes that are no picture; its own errors are an OSError and one that only it has.
+PICTURE_DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError)
+PICTURE_DAMAGE += (OverflowError, MemoryError, EOFError, struct.error, zlib.error)
+
+
 def read_picture(path: Path) -> np.ndarray:
     """A photograph as uint8 RGB [H, W, 3], turned upright as its EXIF says; what is transparent is white.
 
     Raises:
         UsageError: if it is not there or not a picture.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
+    damage: tuple[type[Exception], ...] = (Image.DecompressionBombError, *PICTURE_DAMAGE)
     try:
         with Image.open(path) as image:
+            if PICTURE_PIXELS.passed_by(image.width * image.height):
+                size = f"{image.width} x {image.height} pixels"
+                raise UsageError(f"{path} has {size}, at most {PICTURE_PIXELS.now} are read", hint=PICTURE_PIXELS.hint)
             upright = ImageOps.exif_transpose(image)
             if upright.has_transparency_data:
                 solid = upright.convert("RGBA")
@@ -64,7 +76,7 @@ def read_picture(path: Path) -> np.ndarray:
             return np.asarray(upright.convert("RGB"))
     except FileNotFoundError as error:
         raise UsageError(f"no such file: {path}") from error
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except damage as error:
         raise UsageError(f"{path} is not a readable picture: {error}") from error
 
 

@@ -19,7 +19,7 @@ from dyconv.shards.index import RECORD, Index, Shard
 from dyconv.shards.loader import ShardDataset
 from dyconv.shards.sample import Sample, make_sample
 from dyconv.shards.table import read_table
-from dyconv.shards.tar import split_name
+from dyconv.shards.tar import TAR_DAMAGE, check_plain, split_name
 from dyconv.store import Store
 from dyconv.time import FPS
 
@@ -180,9 +180,10 @@ def _places(path: Path, name: str, fields: set[str]) -> _Places:
         with tarfile.open(path, "r:") as tar:
             for header in tar:
                 stem, field = split_name(header.name, name)
-                if header.isreg() and field in fields:
+                check_plain(header, name)
+                if field in fields:
                     out.setdefault(stem, {})[field] = (header.offset_data, header.size)
-    except (tarfile.TarError, OSError) as error:
+    except TAR_DAMAGE as error:
         raise ShardError(f"{name} is cut off or damaged: {error}") from error
     return out
 

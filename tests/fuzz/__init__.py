@@ -1,0 +1,1 @@
+"""Damaged and hostile files against every reader: see docs/safety.md."""
