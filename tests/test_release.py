@@ -285,6 +285,7 @@ def test_a_release_goes_to_an_object_store_and_a_broken_upload_goes_on(tmp_path:
         real(self, local, remote, *args, **more)
 
     monkeypatch.setattr(MemoryFileSystem, "put_file", breaking)
+    monkeypatch.setenv("DYCONV_STORE_PATIENCE", "0.5")
     with pytest.raises(StoreError, match="broke off"):
         make_release(build, "memory://set", "1.0.0", options)
     assert not memory.exists("/set/1.0.0/release.json") and len(sent) == 8

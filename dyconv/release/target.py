@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dyconv.bounds import parse_json
-from dyconv.errors import DyconvError, StoreError, UsageError
+from dyconv.errors import DyconvError, StorageDown, StoreError, UsageError
 from dyconv.records import dump
 from dyconv.release.checksums import read_checksums
 from dyconv.release.model import CHECKSUMS, RELEASE, is_version, version_key
@@ -150,8 +150,9 @@ class RemoteTarget(Target):
             for name in set(done) - set(wanted):
                 store.remove(name)
             store.remove(_UPLOADING)
-        except transport_errors() as error:
-            raise StoreError(f"{store}: the upload broke off: {error}", hint="the same command goes on from there") from error
+        except transport_errors(StorageDown) as error:
+            told = error.message if isinstance(error, StorageDown) else error
+            raise StoreError(f"{store}: the upload broke off: {told}", hint="the same command goes on from there") from error
 
     def _done(self, store: Store) -> dict[str, str]:
         if not store.exists(_UPLOADING):
