@@ -185,13 +185,14 @@ class Store:
                 return {}
         return {name: found[name] for name in sorted(found) if not name.startswith(".")}
 
-    def put(self, local: Path, path: str, *, keep: bool = False) -> Ref:
+    def put(self, local: Path, path: str, *, keep: bool = False, sha256: str | None = None) -> Ref:
         """Move a finished local file into the store under `path` (replacing what was there).
 
         Args:
             keep: of a remote store, the file becomes the local copy, for whoever reads it next in this process.
+            sha256: of the file, where it is known; it is read for it otherwise.
         """
-        ref = Ref(path=safe_path(path), sha256=sha256_of(local), size=local.stat().st_size)
+        ref = Ref(path=safe_path(path), sha256=sha256 or sha256_of(local), size=local.stat().st_size)
         if self.remote:
             self.files.upload(local, self.url(path))
             self._copies.take(local, ref.path, keep=keep)

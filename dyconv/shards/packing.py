@@ -179,7 +179,7 @@ class _Packer:
         self.unchanged = 0
         self._pending = _pending(store)
         self._old = _trusted(store, self._pending)
-        self._staged: list[str] = []
+        self._staged: dict[str, str] = {}  # sha256 by name
 
     def shard(self, prefix: str, number: int, clips: Sequence[Clip], keys: Sequence[Key]) -> Shard:
         """Describe shard `number` of a family, written aside unless the one in place is the same."""
@@ -201,22 +201,23 @@ class _Packer:
                     fields[member.name.partition(".")[2]] += 1
                 carried += [clip.id] if members else []
         self.written += 1
-        self._stage(name)
+        self._stage(name, tar.sha256)
         first, last = (carried[0], carried[-1]) if carried else ("", "")
         return Shard(name, tar.sha256, tar.size, len(carried), dict(sorted(fields.items())), first, last, inputs)
 
     def table(self, rows: int) -> Table:
         """Describe the clip table, which lies finished in the staging folder."""
-        self._stage(TABLE)
         path = self.staging / TABLE
-        return Table(TABLE, sha256_of(path), path.stat().st_size, rows)
+        found = Table(TABLE, sha256_of(path), path.stat().st_size, rows)
+        self._stage(TABLE, found.sha256)
+        return found
 
-    def _stage(self, name: str) -> None:
+    def _stage(self, name: str, sha256: str) -> None:
         """Note a file written aside. On a remote store it goes up at once, so that the local disk holds one shard."""
-        self._staged.append(name)
+        self._staged[name] = sha256
         if self.store.remote:
             self._mark_pending()
-            self.store.put(self.staging / name, f"{FOLDER}/{name}")
+            self.store.put(self.staging / name, f"{FOLDER}/{name}", sha256=sha256)
 
     def _mark_pending(self) -> None:
         self.store.write_bytes(PENDING, dump(sorted(self._pending | set(self._staged))))
@@ -229,8 +230,8 @@ class _Packer:
         if not done:
             if not self.store.remote:
                 self._mark_pending()
-                for name in self._staged:
-                    self.store.put(self.staging / name, f"{FOLDER}/{name}")
+                for name, sha256 in self._staged.items():
+                    self.store.put(self.staging / name, f"{FOLDER}/{name}", sha256=sha256)
             self.store.write_bytes(INDEX, data)
         self.store.discard(PENDING)
         return self._sweep({shard.name for shard in index.shards})

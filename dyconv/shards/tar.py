@@ -50,7 +50,9 @@ class TarWriter:
         self._digest = Digest(self._threads[0])
         self._members: list[tuple[Member, Digest]] = []
         hashed: Any = Hashed(self._file, self._digest)
-        self._tar = tarfile.open(fileobj=hashed, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=_PIECE)  # noqa: SIM115
+        tar: Any = tarfile.open(fileobj=hashed, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        tar.copybufsize = _PIECE
+        self._tar = tar
 
     def add(self, member: Member) -> None:
         header = tarfile.TarInfo(member.name)
@@ -66,7 +68,7 @@ class TarWriter:
                     self._members.append((member, Digest(self._threads[1])))
                     source = Hashed(file, self._members[-1][1])
                 self._tar.addfile(header, source)
-        self._tar.members = []  # type: ignore[attr-defined]  # or headers pile up with the size of the shard
+        self._tar.members = []  # or headers pile up with the size of the shard
         self._check(_AHEAD)
 
     def _check(self, left: int) -> None:
@@ -74,7 +76,7 @@ class TarWriter:
         while len(self._members) > left:
             member, digest = self._members.pop(0)
             if digest.hexdigest() != member.sha256:
-                raise StoreError(f"{member.content} is not what was written", hint="delete it and run again")
+                raise StoreError(f"{member.content!s} is not what was written", hint="delete it and run again")
 
     def __enter__(self) -> TarWriter:
         return self
@@ -123,7 +125,7 @@ def read_members(file: BinaryIO, where: str) -> Iterator[tuple[str, str, bytes]]
 def _plain_files(file: BinaryIO, where: str) -> Iterator[tuple[str, bytes]]:
     try:
         # A stream is read in blocks that are joined again; a file is read member by member.
-        with tarfile.open(fileobj=file, mode="r:" if file.seekable() else "r|") as tar:
+        with tarfile.open(fileobj=file, mode="r:" if _seekable(file) else "r|") as tar:
             for header in tar:
                 check_plain(header, where)
                 body = tar.extractfile(header)
@@ -134,6 +136,10 @@ def _plain_files(file: BinaryIO, where: str) -> Iterator[tuple[str, bytes]]:
                 tar.members = []  # type: ignore[attr-defined]  # or headers pile up with the size of the shard
     except TAR_DAMAGE as error:
         raise ShardError(f"{where} is cut off or damaged: {error}", hint="run `dyconv check` on the build") from error
+
+
+def _seekable(file: BinaryIO) -> bool:
+    return bool(getattr(file, "seekable", bool)())
 
 
 def check_plain(header: tarfile.TarInfo, where: str) -> None:
