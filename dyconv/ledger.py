@@ -16,17 +16,18 @@ import json
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from dyconv.errors import StoreError
 from dyconv.records import dump
 from dyconv.store import Store
 
+T = TypeVar("T")
 FOLDER = "ledger"
 RUN_FILE = "run.json"
 _REMOTE_EVENTS = 500  # an object store cannot append: events go up in parts of this many
@@ -135,13 +136,16 @@ def read_events(store: Store) -> Iterator[Event]:
     Raises:
         StoreError: if a line other than a file's last is not an event.
     """
-    for name in store.list(FOLDER):
-        if not name.endswith(".jsonl"):
-            continue
-        for number, line in enumerate(_lines(store, f"{FOLDER}/{name}"), 1):
+    return _read(store, Event.from_json)
+
+
+def _read(store: Store, made_of: Callable[[Any], T]) -> Iterator[T]:
+    """What `made_of` makes of every line's JSON."""
+    for name, lines in _files(store):
+        for number, line in enumerate(lines, 1):
             try:
-                yield Event.from_json(json.loads(line))
-            except (ValueError, RecursionError) as error:
+                yield made_of(json.loads(line))
+            except (ValueError, RecursionError, TypeError, KeyError) as error:
                 if not line.endswith(b"\n"):
                     break
                 raise StoreError(
@@ -150,13 +154,23 @@ def read_events(store: Store) -> Iterator[Event]:
                 ) from error
 
 
-def _lines(store: Store, path: str) -> Iterator[bytes]:
-    """Lines with their ends, one at a time where the store allows it."""
+def _files(store: Store) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Each file's name and its lines with their ends; of local ones a line at a time, of remote ones a part at a time."""
+    names = [name for name in store.list(FOLDER) if name.endswith(".jsonl")]
     if store.remote:
-        yield from store.read_bytes(path).splitlines(keepends=True)
+        parts = store.read_many([f"{FOLDER}/{name}" for name in names])
+        yield from ((name, data.splitlines(keepends=True)) for name, data in zip(names, parts, strict=True))
         return
-    with store.local(path).open("rb") as file:
-        yield from file
+    for name in names:
+        with store.local(f"{FOLDER}/{name}").open("rb") as file:
+            yield name, file
+
+
+def _owner(data: Any) -> tuple[str, str]:
+    """Source and state of a line: what a first look needs, in a third of the time that an event takes."""
+    if not isinstance(source := data["source"], str):
+        raise ValueError(f"source is {source!r:.80}")
+    return source, data["state"]
 
 
 def stream_ledger(store: Store) -> Iterator[SourceLog]:
@@ -166,10 +180,10 @@ def stream_ledger(store: Store) -> Iterator[SourceLog]:
     """
     begin: dict[str, int] = {}
     last: dict[str, int] = {}
-    for number, event in enumerate(read_events(store)):
-        last[event.source] = number
-        if event.state in (State.PENDING, State.REMOVED):
-            begin[event.source] = number
+    for number, (name, state) in enumerate(_read(store, _owner)):
+        last[name] = number
+        if state in (State.PENDING, State.REMOVED):
+            begin[name] = number
     logs: dict[str, SourceLog] = {}
     for number, event in enumerate(read_events(store)):
         name = event.source
@@ -181,6 +195,7 @@ def stream_ledger(store: Store) -> Iterator[SourceLog]:
             logs[name].events.append(event)
         if number == last.get(name) and not (log := logs.pop(name)).removed:
             yield log
+    yield from (log for log in logs.values() if not log.removed)  # a last line that is no event after all
 
 
 def read_ledger(store: Store) -> dict[str, SourceLog]:

@@ -32,9 +32,10 @@ _SCHEMA = pa.schema(
 )
 _UNUSED = ("parent", "reused")  # read, because an unknown name means damage; not kept
 _CODED = ("source", "id", "state", "stage", "reason", "detail")  # kept as numbers and one list of the different texts
-_BLOCK = 1 << 24
+_BLOCK = 1 << 22  # larger ones take longer: their memory is new each time
 _MARK = 1024
 _STATES = pa.array([str(state) for state in State])
+_WITH_FP = pa.array([str(State.PENDING), str(State.KEPT)])  # fingerprints that are asked for; the others take much room
 
 
 def read_columns(store: Store) -> pa.Table:
@@ -129,7 +130,7 @@ class LedgerColumns:
 
     def table(self) -> pa.Table:
         """One row an event: source, id, state, stage, reason, detail (dictionaries), seconds, media_in, media_out, level,
-        children (list or null), fp (of `pending` only). Seconds are floats, 0 where none were written."""
+        children (list or null), fp (of `pending` and `kept` only). Seconds are floats, 0 where none were written."""
         if len(self._tables) != 1:
             joined = pa.concat_tables(self._tables or [_coded(_SCHEMA.empty_table())])
             self._tables = [joined.unify_dictionaries().combine_chunks()]
@@ -180,7 +181,7 @@ def _coded(table: pa.Table) -> pa.Table:
     columns: dict[str, Any] = {name: table[name] for name in _SCHEMA.names if name not in _UNUSED}
     for name in ("seconds", "media_in", "media_out", "level"):
         columns[name] = pc.fill_null(columns[name], 0)
-    columns["fp"] = pc.if_else(pc.equal(columns["state"], str(State.PENDING)), columns["fp"], pa.scalar(None, _TEXT))
+    columns["fp"] = pc.if_else(pc.is_in(columns["state"], value_set=_WITH_FP), columns["fp"], pa.scalar(None, _TEXT))
     for name in _CODED:
         columns[name] = columns[name].dictionary_encode()
     return pa.table(columns)

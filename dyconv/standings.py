@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dyconv.ledger import Standing, State
+from dyconv.ledger import Event, Standing, State
 from dyconv.ledger_columns import read_columns
 from dyconv.store import Store
 
@@ -35,13 +35,30 @@ class Standings:
     Attributes:
         sources: id, state, reason, stage, detail, seconds, and of each source also `story` (the fingerprint of what it has
             gone through if nothing of it is pending, else null), `failed` (items that failed) and `kept` (clips).
-        clips: id, source, state, reason, stage, detail, seconds; a source itself stands there only once it is kept whole.
-        events: the rows of the ledger that count: those of the sources' current stories.
+        clips: id, source, state, reason, stage, detail, seconds, and of the kept ones `fp`, the fingerprint of what their last
+            stage has made; a source itself stands there only once it is kept whole.
     """
 
     sources: pa.Table
     clips: pa.Table
-    events: pa.Table
+    _columns: pa.Table
+    _rows: Ints
+
+    @cached_property
+    def events(self) -> pa.Table:
+        """The rows of the ledger that count: those of the sources' current stories."""
+        return self._columns.take(pa.array(self._rows))
+
+    def stories(self) -> Iterator[tuple[str, str | None, int]]:
+        """Of each source: id, what it has gone through if nothing of it is pending, how many of its items failed."""
+        return zip(*(self.sources[name].to_pylist() for name in ("id", "story", "failed")), strict=True)
+
+    def kept(self) -> Iterator[Event]:
+        """The last event of every kept clip, by id."""
+        table = self.clips.filter(pc.equal(self.clips["state"], str(State.KEPT))).sort_by("id")
+        for batch in table.select(["id", "source", "stage", "fp"]).to_batches(1 << 14):
+            for row in batch.to_pylist():
+                yield Event(**row, state=State.KEPT)
 
     @cached_property
     def counts(self) -> dict[str, Counter[str]]:
@@ -78,7 +95,9 @@ def work_out(columns: pa.Table) -> Standings:
     clips = np.flatnonzero((items.level != 0) | (items.state == _ORDER.index(State.KEPT)))
     fields = {name: pc.take(column, pa.array(clips)) for name, column in _fields(columns, items).items()}
     fields["source"] = _texts(columns["source"], items.source[clips])
-    return Standings(_sources(columns, story, items), pa.table(fields), columns.take(pa.array(story.rows)))
+    kept = np.where(items.state == _ORDER.index(State.KEPT), items.end, -1)[clips]
+    fields["fp"] = columns["fp"].take(pa.array(kept, mask=kept < 0))
+    return Standings(_sources(columns, story, items), pa.table(fields), columns, story.rows)
 
 
 @dataclass(frozen=True)

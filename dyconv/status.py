@@ -32,7 +32,7 @@ def to_json(found: Standings, state: State | None = None, limit: int | None = No
     for number, name in enumerate(("sources", "clips")):
         yield f'{", " if number else ""}"{name}": ['
         table = select(getattr(found, name), state)[:limit]
-        own = [column for column in table.column_names if column != "story"]
+        own = [column for column in table.column_names if column not in ("story", "fp")]
         first = True
         for batch in table.select(own).to_batches(1 << 12):
             rows = [{**row, "seconds": round(row["seconds"], 3)} for row in batch.to_pylist()]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dyconv.errors import StoreError
 from dyconv.funnel import count_funnel, make_funnel
-from dyconv.ledger import Event, LedgerWriter, State, clip_standings, read_events, read_ledger, source_standing
+from dyconv.ledger import Event, LedgerWriter, State, clip_standings, read_events, read_ledger, source_standing, stream_ledger
 from dyconv.ledger_columns import LedgerColumns, read_columns
 from dyconv.records import dump
 from dyconv.standings import Standings, read_standings, standing_rows, work_out
@@ -72,15 +72,14 @@ def write(folder: Path, *lots: list[Event]) -> Store:
 
 def check(store: Store) -> Standings:
     """Compare everything that is worked out at once with what it is source by source."""
+    assert {log.id: log for log in stream_ledger(store)} == read_ledger(store)
     logs, found = read_ledger(store), read_standings(store)
     assert list(standing_rows(found.sources)) == [source_standing(log) for log in logs.values()]
     assert list(standing_rows(found.clips)) == [item for log in logs.values() for item in clip_standings(log)]
-    assert dict(zip(*(found.sources[name].to_pylist() for name in ("id", "failed")), strict=True)) == {
-        name: len(log.failed()) for name, log in logs.items()
-    }
-    assert dict(zip(*(found.sources[name].to_pylist() for name in ("id", "story")), strict=True)) == {
-        name: log.fp if log.complete else None for name, log in logs.items()
-    }
+    stories = [(log.id, log.fp if log.complete else None, len(log.failed())) for log in logs.values()]
+    assert list(found.stories()) == stories
+    kept = [(event.source, event.id, event.stage, event.fp) for log in logs.values() for event in log.kept()]
+    assert [(event.source, event.id, event.stage, event.fp) for event in found.kept()] == sorted(kept, key=lambda one: one[1])
     assert count_funnel(found, LEVELS).to_json() == make_funnel(logs.values(), LEVELS).to_json()
     return found
 
@@ -127,7 +126,15 @@ def test_a_torn_tail_is_read_as_line_by_line(tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     "line",
     [
-        *(b'{"source": "s"}', b"", b"nonsense", b"[1]", b'{"id":"s","level":0,"source":"s","state":"flying"}'),
+        *(
+            b'{"source": "s"}',
+            b"",
+            b"nonsense",
+            b"[1]",
+            b"[" * 100_000,
+            b'{"id":"s","source":[],"state":[]}',
+            b'{"id":"s","level":0,"source":"s","state":"flying"}',
+        ),
         *(
             b'{"id":"s","level":0,"source":"s","state":"kept","new":1}',
             b'{"id":"s","level":0,"source":"s","state":"kept"',
@@ -143,6 +150,8 @@ def test_damage_is_named_as_line_by_line(tmp_path: Path, line: bytes) -> None:
     path.write_bytes(b"\n".join([first, line, second, b""]))
     with pytest.raises(StoreError, match=r"line 2 of ledger/000001\.jsonl") as slow:
         list(read_events(store))
+    with pytest.raises(StoreError, match=r"line 2 of ledger/000001\.jsonl"):
+        list(stream_ledger(store))
     with pytest.raises(StoreError) as fast:
         read_columns(store)
     assert str(fast.value) == str(slow.value)
