@@ -11,6 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,12 +167,12 @@ def test_broken_off_anywhere_then_again(build: tuple[Path, list[Clip]], puts: in
     done = [0]
     real = Store.put
 
-    def dying(self: Store, local: Path, path: str) -> object:
+    def dying(self: Store, local: Path, path: str, **more: Any) -> object:
         if path.startswith("shards/"):
             done[0] += 1
             if done[0] > puts:
                 raise KeyboardInterrupt
-        return real(self, local, path)
+        return real(self, local, path, **more)
 
     monkeypatch.setattr(Store, "put", dying)
     with pytest.raises(KeyboardInterrupt):
