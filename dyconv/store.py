@@ -22,7 +22,7 @@ from dyconv.errors import StoreError
 from dyconv.records import Ref
 from dyconv.remote import Remote
 
-REBUILD = "delete ledger/ there and run the same command again: only what lacks is made anew"
+REBUILD = "run `dyconv run` again as before: what lacks is made anew"
 SCRATCH = ".scratch"  # below a local store's root: unfinished files, which a run sweeps when their process is gone
 _CHUNK = 1 << 20
 _TOGETHER = 32  # small objects read at once from a remote store
