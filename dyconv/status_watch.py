@@ -149,6 +149,8 @@ def state_line(live: Mapping[str, Any] | None, pending: int, silent: float | Non
     who, sources = live["driver"]["name"], live["sources"]
     done = f"{sources['done']:,} of {sources['todo']:,} sources, {live['share']:.1%}"
     state = state_of(live, silent)
+    if state == "gone" and not pending:
+        return f"nothing is pending; the driver ({who}) did not end by itself: run the same command again if it was to pack"
     if state == "gone":
         return f"the driver ({who}) is gone: it did not end by itself; {done} when it was last heard"
     if state == "silent":
@@ -161,6 +163,8 @@ def state_line(live: Mapping[str, Any] | None, pending: int, silent: float | Non
 
 def _advice(watched: Watched, out: str) -> str | None:
     state, live = watched.state, watched.live
+    if state == "gone" and not watched.counts["sources"]["pending"]:
+        return None
     again = f"run the same command again: what is finished stays (`dyconv logs {out}` shows the end of it)"
     if state in ("gone", "interrupted"):
         return again

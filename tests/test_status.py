@@ -250,6 +250,19 @@ def test_a_driver_elsewhere_is_judged_by_its_signs_of_life(tmp_path: Path, monke
     assert watched.state == "running" and watched.silent == 0
 
 
+def test_a_driver_that_is_gone_with_nothing_left_to_do(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with LedgerWriter(store) as ledger:
+        ledger.add([Event("s", "s", State.PENDING), Event("s", "s", State.DROPPED, stage="fetch", reason="X")])
+    file = LiveFile(store, {"run": "r"}, LEVELS, 1, 1)
+    file._driver["began"] -= 1
+    file.tick(time.monotonic() + 10)
+    watched = Watched(store)
+    watched.look()
+    text = " ".join(shown(watched).split())
+    assert watched.state == "gone" and "nothing is pending" in text and "if it was to pack" in text
+
+
 def test_ages_are_never_negative_whatever_the_clocks_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     LiveFile(store, {"run": "r"}, LEVELS, 1, 1)

@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.bench.cost import Cost, middle, spent
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
 PIECES = 100
@@ -79,20 +81,22 @@ def _case(folder: Path, sources: int, pieces: int) -> dict[str, Any]:
             **{"driver_mb": round(max(first["peak_mb"], again["peak_mb"]), 1)},
             **{"plan_s": round(first["plan_s"], 3), "rerun_s": round(again["wall_s"], 2)},
             **{"ledger_mb": round(ledger["size_mb"], 1), "ledger_s": round(ledger["seconds"], 2)},
-            **{"status_s": _timed(status), "status_json_s": _timed([*status, "--json"])},
+            **{"ledger_cpu_s": round(ledger["cpu_s"], 2), "rerun_cpu_s": round(again["cpu_s"], 2)},
+            **_timed("status", status),
+            **_timed("status_json", [*status, "--json"]),
         }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _timed(command: list[str], repeats: int = 3) -> float:
-    """Seconds of a whole process, the median of some."""
-    times = []
+def _timed(name: str, command: list[str], repeats: int = 3) -> dict[str, float]:
+    """Seconds of a whole process on the clock and of the processor, each the median of some: other work slows the first."""
+    costs: list[Cost] = []
     for _ in range(repeats):
-        started = time.perf_counter()
-        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
-        times.append(time.perf_counter() - started)
-    return round(median(times), 2)
+        with spent(costs):
+            subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    cost = middle(costs)
+    return {f"{name}_s": round(cost.wall, 2), f"{name}_cpu_s": round(cost.cpu, 2)}
 
 
 def _growth(cases: list[dict[str, Any]]) -> dict[str, float]:
@@ -156,7 +160,6 @@ def _measured_run(folder: Path, recipe_file: Path, sources: int, workers: int) -
     from dyconv.live import read_live
     from dyconv.runner import RunOptions, run
     from dyconv.store import Store
-    from tests.bench.cost import Cost, spent
     from tests.fakes import write_manifest
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,11 +182,11 @@ def _ledger(folder: Path) -> dict[str, Any]:
     from dyconv.store import Store
 
     out = folder / "out"
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     found = read_standings(Store(out))
-    seconds = time.perf_counter() - started
+    seconds, used = time.perf_counter() - started, time.process_time() - used
     size = sum(path.stat().st_size for path in (out / "ledger").iterdir())
-    return {"seconds": seconds, "size_mb": size / 1e6, "peak_mb": _peak_mb(), "clips": found.clips.num_rows}
+    return {"seconds": seconds, "cpu_s": used, "size_mb": size / 1e6, "peak_mb": _peak_mb(), "clips": found.clips.num_rows}
 
 
 def _peak_mb() -> float:
