@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from dyconv import recipes
 from dyconv.errors import UsageError
-from dyconv.ledger import RUN_FILE, SourceLog, stream_ledger
+from dyconv.ledger import SourceLog, stream_ledger
 from dyconv.plan.cluster import Cluster, Nodes
 from dyconv.plan.measure import measure, read_samples
 from dyconv.plan.predict import Planner, Question
 from dyconv.plan.rates import Rates, load_rates
 from dyconv.recipe import Recipe
+from dyconv.run_file import read_run
 from dyconv.store import Store
 
 
@@ -47,7 +47,7 @@ def compare(store: Store, rates: Path | None = None, recipe: Recipe | None = Non
     odd = _every_second(store)
     found = measure(store, (lambda log: log.id in odd) if rates is None else lambda log: True)
     known = measure(store, lambda log: log.id not in odd) if rates is None else load_rates(rates)
-    return compare_rates(known, found, recipe or _recipe(store), _wall(store) if rates is not None else None)
+    return compare_rates(known, found, recipe or _recipe(store), wall_of(store) if rates is not None else None)
 
 
 def compare_rates(known: Rates, found: Rates, recipe: Recipe, wall: tuple[float, int] | None = None) -> list[Row]:
@@ -91,13 +91,13 @@ def _complete(store: Store) -> list[SourceLog]:
 
 
 def _recipe(store: Store) -> Recipe:
-    if not store.exists(RUN_FILE):
+    run = read_run(store)
+    if run is None:
         raise UsageError(f"{store} is no output folder of a run", hint="give the --out of a `dyconv run` that is finished")
-    run = json.loads(store.read_bytes(RUN_FILE))
     return recipes.load(run.get("recipe_file") or run["recipe"])
 
 
-def _wall(store: Store) -> tuple[float, int] | None:
+def wall_of(store: Store) -> tuple[float, int] | None:
     """Seconds and workers of the run, if its metrics say so and it found nothing done."""
     samples = read_samples(store)
     if samples is None or samples.total("dyconv_reused_total"):

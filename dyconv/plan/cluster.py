@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from dyconv.bounds import parse_object
 from dyconv.errors import UsageError
 from dyconv.resources import Machine, this_machine
 
@@ -112,22 +112,20 @@ def _checked(nodes: Nodes, where: str) -> Nodes:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
     try:
         text = path.read_text()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint=f"a cluster is {_EXAMPLE}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 (byte {error.start})") from error
+    if path.suffix == ".json":
+        return parse_object(text, str(path))
     try:
-        if path.suffix == ".json":
-            data = json.loads(text)
-        else:
-            import yaml
-
-            try:
-                data = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise ValueError(str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is neither YAML nor JSON: {error}") from error
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is no YAML: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected names and values, found {type(data).__name__}")
     return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -15,15 +14,17 @@ import numpy as np
 
 from dyconv import __version__
 from dyconv.errors import ShardError, UsageError
-from dyconv.ledger import FOLDER, RUN_FILE, Event, SourceLog, stream_ledger
+from dyconv.ledger import FOLDER, Event, SourceLog, stream_ledger
 from dyconv.metrics import FILE as METRICS
 from dyconv.plan.fit import robust_line
 from dyconv.plan.rates import Rates, Sample, StageRate, settings_hash
 from dyconv.records import Clip
+from dyconv.run_file import read_run
 from dyconv.shards.index import INDEX, read_index
 from dyconv.store import Store
 from dyconv.work import read_done, work_folder
 
+_METRICS_BYTES = 8 << 20  # a run of twenty stages writes 50 kB
 _WEIGHED = 300  # sources whose work folders are looked into: on an object store each costs requests
 
 
@@ -37,9 +38,9 @@ def measure(store: Store, takes: Callable[[SourceLog], bool] = lambda log: True)
     Raises:
         UsageError: if it is no output folder, or nothing in it is finished.
     """
-    if not store.exists(FOLDER) or not store.exists(RUN_FILE):
+    run = read_run(store)
+    if run is None or not store.exists(FOLDER):
         raise UsageError(f"{store} is no output folder of a run", hint="give the --out of a `dyconv run` that is finished")
-    run = json.loads(store.read_bytes(RUN_FILE))
     levels: dict[str, int] = {stage["name"]: run["levels"][stage["name"]] for stage in run["stages"]}
     logs = [log for log in stream_ledger(store) if takes(log) and log.complete and log.events]
     if not logs:
@@ -155,7 +156,7 @@ def read_samples(store: Store) -> Samples | None:
     """Metrics of the last run; None where there are none, or where they cannot be read."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    if not store.exists(METRICS):
+    if not store.exists(METRICS) or store.size(METRICS) > _METRICS_BYTES:
         return None
     try:
         families = list(text_string_to_metric_families(store.read_bytes(METRICS).decode()))

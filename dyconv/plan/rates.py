@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from dyconv.bounds import parse_object
 from dyconv.errors import UsageError
 from dyconv.records import dump
 from dyconv.stages.base import Stage
@@ -151,10 +152,11 @@ def load_rates(path: Path | None) -> Rates:
         from dyconv.store import Store
 
         return measure(Store(path))
+    hint = "`dyconv plan measure OUT` writes one"
     try:
-        data = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError as error:
-        raise UsageError(f"there is no rates file {path}", hint="`dyconv plan measure OUT` writes one") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no rates file: {error}", hint="`dyconv plan measure OUT` writes one") from error
-    return Rates.from_json(data, str(path))
+        raise UsageError(f"there is no rates file {path}", hint=hint) from error
+    except OSError as error:
+        raise UsageError(f"cannot read rates file {path}: {error.strerror}", hint=hint) from error
+    return Rates.from_json(parse_object(data, str(path), hint=hint), str(path))

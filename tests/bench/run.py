@@ -1,6 +1,6 @@
 """`make bench`: speed ratios and their accuracy, measured in one run. Not a test: nothing fails on a slow machine.
 
-python -m tests.bench.run --out out/bench.json [--only cuts,chain,speech,memory,rerun,help,scale,evaluator] [--full]
+python -m tests.bench.run --out out/bench.json [--only cuts,chain,speech,memory,rerun,help,scale,plan,evaluator] [--full]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import typer
 from dyconv import __version__
 
 SCHEMA = 1  # of the JSON: numbers of another one are not mixed in
-PARTS = ("cuts", "chain", "speech", "memory", "rerun", "help", "scale", "evaluator")
+PARTS = ("cuts", "chain", "speech", "memory", "rerun", "help", "scale", "plan", "evaluator")
 
 
 def main(
@@ -59,7 +59,7 @@ def main(
 
 
 def _measure(part: str, folder: Path, *, full: bool, repeats: int) -> dict[str, Any]:
-    from tests.bench import chain, cutting, driver, evaluator, scale, speech
+    from tests.bench import chain, cutting, driver, evaluator, plan, scale, speech
 
     for name in ("ours-0", "out") if part in ("cuts", "chain", "speech") else ():
         shutil.rmtree(folder / part / name, ignore_errors=True)
@@ -71,6 +71,7 @@ def _measure(part: str, folder: Path, *, full: bool, repeats: int) -> dict[str, 
         "rerun": lambda: driver.rerun(folder / "driver"),
         "help": driver.command_help,
         "scale": lambda: scale.measure(folder / "scale", full),
+        "plan": lambda: plan.measure(folder / "plan"),
         "evaluator": evaluator.measure,
     }
     return measures[part]()
@@ -121,6 +122,12 @@ def rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         from tests.bench import scale
 
         out += scale.rows(grown)
+    if planned := results.get("plan"):
+        parts = ("stages", "bytes", "clock")
+        found = ", ".join(f"{what} {planned[f'{what}_error']:+.0%}" for what in parts)
+        out.append(
+            ("plan: predicted / found, half of the sources from the other", found, f"within {planned['wanted_error']:.0%}")
+        )
     if pictures := results.get("evaluator"):
         every = pictures["metrics"]["all"]
         found = f"{every['ratio']:.1f} ({every['batched']:.1f} / {every['plain']:.1f} frames/s on {pictures['device']})"
