@@ -14,7 +14,7 @@ import pytest
 from dyconv.ledger import read_ledger
 from dyconv.store import Store
 from tests.fakes import write_manifest
-from tests.s3server import Fault, Plan, S3Server, Seen, in_environment, s3_server, share
+from tests.s3server import Fault, Plan, S3Server, Seen, always, in_environment, s3_server, share
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = """
@@ -86,6 +86,15 @@ def test_a_run_on_storage_that_fails_now_and_then_gives_the_same(server: S3Serve
         said = ends(start(folder, out, DYCONV_STORE_TIMEOUT="1"), 0)
     assert failed >= 8, "hardly anything failed"
     assert "5 kept" in said and everything(out) == undisturbed
+
+
+def test_a_refused_upload_is_no_clips_fault(server: S3Server, job: tuple[Path, dict[str, bytes]]) -> None:
+    """Only the assets of one stage cannot be written: a failure could be, and would be held against the clip."""
+    folder, _ = job
+    out = server.uri(uuid.uuid4().hex)
+    with server.faults(always(Fault(500), "put", key=".mix.flac")):
+        said = ends(start(folder, out, DYCONV_STORE_TIMEOUT="1", DYCONV_STORE_PATIENCE="1"), 1)
+    assert "writing s3://" in said and not [path for path in Store(out).walk() if path.endswith("failed.json")]
 
 
 @pytest.mark.parametrize("after", [3, 40, 95])

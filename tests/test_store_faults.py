@@ -63,10 +63,11 @@ def test_it_does_what_a_folder_does(store: Store, tmp_path: Path) -> None:
 
 
 def test_two_processes_see_each_others_writes(store: Store) -> None:
-    assert list(store.list("ledger")) == []
+    store.write_bytes("ledger/0", b"x")
+    assert list(store.list("ledger")) == ["0"] and not store.exists("ledger/1")
     code = f"from dyconv.store import Store; Store({store.root!r}).write_bytes('ledger/1', b'x')"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert list(store.list("ledger")) == ["1"] and store.exists("ledger/1")
+    assert list(store.list("ledger")) == ["0", "1"] and store.exists("ledger/1") and len(list(store.walk())) == 2
 
 
 def test_a_failing_share_of_requests_changes_nothing(server: S3Server, store: Store, tmp_path: Path) -> None:
