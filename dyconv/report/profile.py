@@ -133,12 +133,13 @@ def run_profile(samples: Samples | None) -> RunProfile | None:
     busy, idle = (samples.total("dyconv_worker_seconds_total", state=state) for state in ("busy", "idle"))
     if not wall or not stages:
         return None
+    handing = max(0.0, busy - stages - setup)
     return RunProfile(
         wall_s=wall,
         stages_s=stages,
         setup_s=setup,
-        handing_s=max(0.0, busy - stages - setup),
-        idle_s=idle,
+        handing_s=handing,
+        idle_s=max(0.0, busy + idle - stages - setup - handing),  # work in the driver's own process is seen only afterwards
         startup_s=samples.total("dyconv_startup_seconds"),
         deaths=_count(samples, "dyconv_worker_deaths_total"),
         reused=_count(samples, "dyconv_reused_total"),
