@@ -259,3 +259,23 @@ def test_a_job_that_is_submitted_runs_there(nodes: Nodes, quick: Job, tmp_path: 
     assert done.returncode, "a run with failures ends with status 3, and the job is told so"
     assert "exit code 3" in done.stdout + done.stderr, done.stdout + done.stderr
     assert everything(str(out), tmp_path) == everything(str(quick.alone), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not os.environ.get("DYCONV_SLOW"), reason="minutes: set DYCONV_SLOW=1")
+def test_the_real_chain_gives_the_same_on_a_cluster(nodes: Nodes, real_data: Path, tmp_path: Path) -> None:
+    """The demo recipe, all models, over two short real conversations, of which one is kept."""
+    media = [real_data / "conversations" / name for name in ("iianet__video.mp4", "clearervoice-studio__001.avi")]
+    if missing := [path for path in media if not path.is_file()]:
+        pytest.skip(f"no {missing[0]}")
+    manifest = tmp_path / "m.csv"
+    rows = [f"talk-{number},{path},demo-local" for number, path in enumerate(media)]
+    manifest.write_text("\n".join(["id,url,licence", *rows]) + "\n")
+    from pipelines.demo import RECIPE as DEMO
+
+    assert run(DEMO, manifest, str(tmp_path / "alone"), RunOptions(workers=1)).kept
+    out = nodes.s3.uri("real")
+    ends(nodes.build(Path("demo"), manifest, out), 0, seconds=900)
+    assert everything(out, tmp_path / "cache") == everything(str(tmp_path / "alone"), tmp_path)
+    assert told(out, tmp_path / "copy") == story(tmp_path / "alone")
