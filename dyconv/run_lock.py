@@ -11,7 +11,6 @@ periods, or whose process is known to be gone from this machine, is a dead drive
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -25,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from dyconv.bounds import parse_json
 from dyconv.errors import DyconvError, StoreError
 from dyconv.records import dump
 from dyconv.store import Store
@@ -61,11 +61,11 @@ class Lease:
     @classmethod
     def parse(cls, data: bytes) -> Lease:
         """Raises `ValueError` for what is no lease."""
-        found = json.loads(data)
+        found = parse_json(data)
         try:
             lease = cls(**{name: found[name] for name in cls.__dataclass_fields__})
             return replace(lease, every_s=min(60.0, max(0.05, float(lease.every_s))), process=int(lease.process))
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, OverflowError) as error:
             raise ValueError(f"not a lease: {error}") from error
 
     def dump(self) -> bytes:

@@ -24,6 +24,7 @@ from dyconv.remote import Remote
 
 REBUILD = "run `dyconv run` again as before: what lacks is made anew"
 SCRATCH = ".scratch"  # below a local store's root: unfinished files, which a run sweeps when their process is gone
+_LONGEST_NAME = 255  # bytes of a name, on every file system in use
 _CHUNK = 1 << 20
 _TOGETHER = 32  # small objects read at once from a remote store
 
@@ -75,15 +76,19 @@ def write_atomic(path: Path, data: bytes, *, scratch: Path | None = None) -> Non
         raise
 
 
+def _unsafe(part: str) -> bool:
+    return part in ("..", ".") or "\\" in part or "\0" in part or len(part.encode(errors="surrogatepass")) > _LONGEST_NAME
+
+
 def safe_path(path: str) -> str:
     """Return a relative POSIX path that stays inside its root.
 
     Raises:
-        StoreError: for an absolute path, a drive, a `..` or an empty name.
+        StoreError: for an absolute path, a drive, a `..`, an empty name or one that is too long for a file.
     """
     pure = PurePosixPath(path)
     parts = pure.parts
-    if not parts or pure.is_absolute() or any(part in ("..", ".") or "\\" in part or "\0" in part for part in parts):
+    if not parts or pure.is_absolute() or any(map(_unsafe, parts)):
         raise StoreError(f"path {path!r} does not stay inside its folder", hint="the record or tar is damaged or hostile")
     return str(pure)
 

@@ -97,7 +97,7 @@ class Overlay:
             connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:  # the latter of what a damaged file says of itself
             raise OverlayError(
                 f"overlay {self.path}: {error}", hint="what was decided before is kept; look at the disk and the file's rights"
             ) from error

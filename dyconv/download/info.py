@@ -20,8 +20,9 @@ def describe(info: dict[str, Any]) -> dict[str, Any]:
         kept["webpage_url"] = str(info["webpage_url"])
     if info.get("license"):
         kept["licence_stated"] = str(info["license"])
-    chosen = [form for form in info.get("requested_formats") or () if isinstance(form, dict)] or [info]
-    formats = [{name: _plain(form[name]) for name in _FORMAT if form.get(name) is not None} for form in chosen]
+    given = info.get("requested_formats")
+    chosen = [form for form in given if isinstance(form, dict)] if isinstance(given, list | tuple) else []
+    formats = [{name: _plain(form[name]) for name in _FORMAT if form.get(name) is not None} for form in chosen or [info]]
     return {"extractor": extractor, **kept, "formats": formats}
 
 

@@ -164,10 +164,11 @@ def inside(root: Path, *names: str) -> Path:
     path = root.joinpath(*names)
     try:
         leads_out = not path.resolve().is_relative_to(root.resolve())
+        leads_out |= any(len(name.encode(errors="surrogatepass")) > 255 for name in "/".join(names).split("/"))
     except (ValueError, OSError):  # a zero byte, or a name of kilobytes
         leads_out = True
     if leads_out:
-        raise LayoutError(f"{'/'.join(names)[:120]!r} leads out of {root}")
+        raise LayoutError(f"{'/'.join(names)[:120]!r} leads out of {root}, or is no name of a file")
     return path
 
 

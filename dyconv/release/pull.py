@@ -186,7 +186,10 @@ def fetch(store: Store, path: str, to: Path, sha256: str) -> int:
     if target.is_file() and sha256_of(target) == sha256:
         return 0
     part = target.with_name(target.name + PART)
-    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # such as a file of the release that is a folder of another
+        raise ReleaseError(f"{path} of {store} cannot be written: {error.strerror}") from error
     count = 0
     for _ in range(2 if part.exists() else 1):
         count += _go_on(store, path, part)

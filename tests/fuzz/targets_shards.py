@@ -206,24 +206,24 @@ def _pull_part(name: str) -> Callable[[Path, bytes], object]:
 
 _TABLES = ("clips", "turns", "people", "sources", "splits", "assets")
 TARGETS = (
-    Target("index", "json", _index, _read_index, seeds=300),
-    Target("tar_loader", "tar", _tar("clips"), _load, seeds=200),
-    Target("tar_check", "tar", _tar("clips"), _check(deep=False), seeds=200),
-    Target("tar_deep", "tar", _tar("clips"), _check(deep=True), seeds=60),
-    Target("tar_motion", "tar", _tar("motion"), _check(deep=False, name="motion"), seeds=100),
-    Target("tar_packed", "tar", _tar("clips"), _packed, seeds=100),
-    Target("tar_library", "tar", _tar("clips"), _library, seeds=100),
-    Target("clip_table", "parquet", _table, _read_table, seeds=150),
-    Target("release", "json", _of_release("release.json"), _read_release("release.json"), seeds=60),
+    Target("index", "json", _index, _read_index, seeds=150),
+    Target("tar_loader", "tar", _tar("clips"), _load, seeds=100),
+    Target("tar_check", "tar", _tar("clips"), _check(deep=False), seeds=100),
+    Target("tar_deep", "tar", _tar("clips"), _check(deep=True), seeds=30),
+    Target("tar_motion", "tar", _tar("motion"), _check(deep=False, name="motion"), seeds=50),
+    Target("tar_packed", "tar", _tar("clips"), _packed, seeds=60),
+    Target("tar_library", "tar", _tar("clips"), _library, seeds=60),
+    Target("clip_table", "parquet", _table, _read_table, seeds=60),
+    Target("release", "json", _of_release("release.json"), _read_release("release.json"), seeds=30),
     *(
         Target(
-            f"table_{name}", "parquet", _of_release(f"tables/{name}.parquet"), _read_release(f"tables/{name}.parquet"), seeds=15
+            f"table_{name}", "parquet", _of_release(f"tables/{name}.parquet"), _read_release(f"tables/{name}.parquet"), seeds=8
         )
         for name in _TABLES
     ),
     Target("release_tombstones", "json", _of_release("tombstones.json"), _read_release("tombstones.json"), seeds=20),
-    Target("pull_checksums", "text", _of_release("CHECKSUMS.sha256"), _pull, seeds=60),
-    Target("pull_index", "json", _of_release("shards/index.json"), _pull_part("shards/index.json"), seeds=60),
+    Target("pull_checksums", "text", _of_release("CHECKSUMS.sha256"), _pull, seeds=40),
+    Target("pull_index", "json", _of_release("shards/index.json"), _pull_part("shards/index.json"), seeds=30),
     Target("pull_assets", "parquet", _of_release("tables/assets.parquet"), _pull_part("tables/assets.parquet"), seeds=30),
     Target("pull_clips", "parquet", _of_release("tables/clips.parquet"), _pull_part("tables/clips.parquet"), seeds=30),
 )

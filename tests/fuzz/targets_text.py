@@ -113,7 +113,8 @@ def _read_done(folder: Path, data: bytes) -> object:
 
 
 def _failed(_: Path) -> bytes:
-    return dump({"clip": clip().to_json(), "type": "ValueError", "message": "m", "traceback": "t", "attempts": 1, "run": "r"})
+    return dump({"clip": clip().to_json(), "type": "ValueError", "message": "m", "traceback": "t", "attempts": 1,
+                 "run": "r", "seconds": 1.5})  # fmt: skip
 
 
 def _read_failed(folder: Path, data: bytes) -> object:
@@ -149,6 +150,69 @@ def _read_ledger(folder: Path, data: bytes) -> object:
     written(folder, f"{LEDGER}/run.jsonl", data)
     logs = read_ledger(Store(folder))
     return make_funnel(logs.values(), {"scenes": 0, "crop": 1}).to_json()
+
+
+def _read_standings(folder: Path, data: bytes) -> object:
+    from dyconv.standings import read_standings
+
+    written(folder, f"{LEDGER}/run.jsonl", data)
+    found = read_standings(Store(folder))
+    return found.counts, list(found.kept()), list(found.stories())
+
+
+def _live(_: Path) -> bytes:
+    from dyconv.live import _LIKE, SCHEMA
+
+    def like(kind: Any) -> Any:
+        if isinstance(kind, dict):
+            return {name: like(part) for name, part in kind.items()}
+        return [like(kind[0])] if isinstance(kind, list) else "x" if "str" in str(kind) else 1
+
+    return json.dumps({**like(_LIKE), "schema": SCHEMA}).encode()
+
+
+def _read_live(folder: Path, data: bytes) -> object:
+    from dyconv.live import FILE, driver_gone, read_live
+
+    written(folder, FILE, data)
+    found = read_live(Store(folder))
+    return found and driver_gone(found)
+
+
+def _lease(_: Path) -> bytes:
+    from dyconv.run_lock import Lease
+
+    return Lease.mine(1.0).dump()
+
+
+def _read_lease(_: Path, data: bytes) -> object:
+    from dyconv.run_lock import Lease
+
+    return Lease.parse(data).gone
+
+
+def _rates_file(_: Path) -> bytes:
+    from importlib import resources
+
+    return resources.files("dyconv.plan").joinpath("default_rates.json").read_bytes()
+
+
+def _read_rates_file(folder: Path, data: bytes) -> object:
+    from dyconv.plan.rates import load_rates
+
+    return load_rates(written(folder, "rates.json", data)).to_json()
+
+
+def _log_lines(_: Path) -> bytes:
+    return b"".join(
+        dump({"time": f"2026-11-21T10:00:0{n}.000Z", "level": "info", "message": "m", "clip": "a"}) + b"\n" for n in range(4)
+    )
+
+
+def _read_log_lines(_: Path, data: bytes) -> object:
+    from dyconv.logs.read import _parsed
+
+    return list(_parsed(data.split(b"\n")))
 
 
 def _run_file(_: Path) -> bytes:
@@ -390,6 +454,11 @@ TARGETS = (
     Target("failed", "json", _failed, _read_failed),
     Target("failed_shown", "json", _failed, _read_shown_failed),
     Target("ledger", "jsonl", _ledger, _read_ledger, seeds=300),
+    Target("standings", "jsonl", _ledger, _read_standings, seeds=200),
+    Target("live", "json", _live, _read_live),
+    Target("lease", "json", _lease, _read_lease, (ValueError,)),
+    Target("plan_rates", "json", _rates_file, _read_rates_file, seeds=100),
+    Target("log_lines", "jsonl", _log_lines, _read_log_lines, ()),
     Target("run_file", "json", _run_file, _read_run),
     Target("tombstones", "json", _tombstones, _read_tombstones),
     Target("checksums", "text", _checksums, _read_checksums),
