@@ -28,13 +28,15 @@ class Copies:
         self._limit = limit
         self._made: Path | None = None
         self._process = 0
+        self._used: set[Path] = set()  # since the last `trim`
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_made": None, "_process": 0}
+        return {**vars(self), "_made": None, "_process": 0, "_used": set()}
 
     def path(self, path: str) -> Path:
         """Where the copy of an object is, or would be. A copy that is there counts as used now."""
         found = self._folder() / path
+        self._used.add(found)
         with contextlib.suppress(OSError):  # not there yet, or not ours to touch
             os.utime(found)
         return found
@@ -45,6 +47,7 @@ class Copies:
         if keep and copy is not None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(local, copy)
+            self._used.add(copy)
             return
         if copy is not None:
             copy.unlink(missing_ok=True)
@@ -61,7 +64,11 @@ class Copies:
             copy.unlink(missing_ok=True)
 
     def trim(self) -> None:
-        """Remove the longest unused copies of a temporary folder until its limit holds."""
+        """Remove the longest unused copies of a temporary folder until its limit holds.
+
+        What was used since the last time stays, however large: the next stage of a film of hours needs it again.
+        """
+        used, self._used = self._used, set()
         if self._made is None or self._process != os.getpid():
             return
         found = [(stat.st_mtime_ns, stat.st_size, path) for path in self._made.rglob("*") if (stat := _file(path)) is not None]
@@ -69,8 +76,9 @@ class Copies:
         for _, size, path in sorted(found):
             if total <= self._limit:
                 return
-            path.unlink(missing_ok=True)
-            total -= size
+            if path not in used:
+                path.unlink(missing_ok=True)
+                total -= size
 
     def _has_folder(self) -> bool:
         return self._given is not None or (self._made is not None and self._process == os.getpid())

@@ -186,10 +186,25 @@ def test_copies_are_bounded_and_cleared(tmp_path: Path, monkeypatch: pytest.Monk
         store.write_bytes(f"a/{number}", b"x" * 1000)
         store.local(f"a/{number}")
         time.sleep(0.01)
-    store.local("a/0")  # used last, so the last to go
-    store.trim()
     folder = next(tmp_path.glob("dyconv-cache-*"))
-    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["0", "3"]
+
+    def there() -> list[str]:
+        return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+    store.trim()
+    assert there() == ["0", "1", "2", "3"], "what has just been used is needed by the next stage"
+    store.local("a/0")
+    store.trim()
+    assert there() == ["0", "3"], "used last, and made last"
+    store.trim()
+    assert there() == ["0", "3"]
+    made = tmp_path / "large.bin"
+    made.write_bytes(b"x" * 9000)
+    store.put(made, "a/large", keep=True)
+    store.trim()
+    assert there() == ["large"]
+    store.trim()
+    assert there() == []
     del store
     assert not folder.exists()
 
