@@ -77,7 +77,11 @@ def write_atomic(path: Path, data: bytes, *, scratch: Path | None = None) -> Non
 
 
 def _unsafe(part: str) -> bool:
-    return part in ("..", ".") or "\\" in part or "\0" in part or len(part.encode(errors="surrogatepass")) > _LONGEST_NAME
+    try:
+        size = len(os.fsencode(part))
+    except UnicodeEncodeError:  # half a character
+        return True
+    return part in ("..", ".") or "\\" in part or "\0" in part or size > _LONGEST_NAME
 
 
 def safe_path(path: str) -> str:
