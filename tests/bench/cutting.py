@@ -26,19 +26,15 @@ WANTED = 0.6
 
 def measure(folder: Path, *, count: int = COUNT, repeats: int = 1) -> dict[str, Any]:
     """Run both over the same files and compare what was written with the truth."""
-    media = folder / "media"
-    media.mkdir(parents=True, exist_ok=True)
-    paths = [media / f"clip{number:02d}.mp4" for number in range(count)]
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        list(pool.map(make_clip, [path for path in paths if not path.exists()], range(count)))
+    paths = make_clips(folder / "media", count)
     recipe = recipes.load("cuts")
-    encoder = _encoder(recipe)
+    encoder = encoder_of(recipe)
     ours: list[Cost] = []
     stages: dict[str, float] = {}
     for number in range(repeats):
         with spent(ours):
             out = str(folder / f"ours-{number}")
-            summary = run(recipe, _manifest(folder, paths), out, RunOptions("local", workers=WORKERS))
+            summary = run(recipe, manifest_of(folder, paths), out, RunOptions("local", workers=WORKERS))
         stages = {row.stage: round(row.seconds, 2) for row in summary.funnel.stages}
     pairs: list[Cost] = []
     alone: list[Cost] = []
@@ -67,12 +63,25 @@ def measure(folder: Path, *, count: int = COUNT, repeats: int = 1) -> dict[str, 
     }
 
 
-def _encoder(recipe: Any) -> dict[str, str]:
+def make_clips(media: Path, count: int) -> list[Path]:
+    """The first `count` synthetic clips, those that are not there yet."""
+    media.mkdir(parents=True, exist_ok=True)
+    paths = [media / f"clip{number:02d}.mp4" for number in range(count)]
+    missing = [(path, number) for number, path in enumerate(paths) if not path.exists()]
+    if missing:
+        with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+            list(pool.map(make_clip, *zip(*missing, strict=True)))
+    return paths
+
+
+def encoder_of(recipe: Any) -> dict[str, str]:
+    """x264's preset and crf as `normalize` of the recipe sets them."""
     normalize = recipe.stage("normalize").config()
     return {"preset": str(normalize.get("preset", "veryfast")), "crf": str(normalize.get("crf", 20))}
 
 
-def _manifest(folder: Path, paths: Sequence[Path]) -> Path:
+def manifest_of(folder: Path, paths: Sequence[Path]) -> Path:
+    """Write a manifest of the files."""
     manifest = folder / "manifest.csv"
     rows = [f"{path.stem},{path.absolute().as_uri()},own" for path in paths]
     manifest.write_text("\n".join(["id,url,licence", *rows]) + "\n")
@@ -103,7 +112,7 @@ def _ffmpeg(paths: Sequence[Path], out: Path, encoder: dict[str, str], *, togeth
 def compare(store: Store, count: int) -> dict[str, Any]:
     """Cuts and sync of what was written, against the truth."""
     errors: list[float] = []
-    foreign, offsets, clips = 0, [], 0
+    foreign, offsets, clips, frames = 0, [], 0, 0
     starts: dict[str, list[float]] = {}
     for clip in kept_clips(store):
         clips += 1
@@ -111,6 +120,7 @@ def compare(store: Store, count: int) -> dict[str, Any]:
         marks = read_marks(store.local(clip.assets[Key.VIDEO].path), store.local(clip.assets[Key.MIX].path))
         foreign += sum(shot != median(marks.shots) for shot in marks.shots)
         offsets += marks.offsets
+        frames += len(marks.shots)
     for found in starts.values():
         errors += [min((abs(start - float(cut)) for start in found), default=99.0) * FPS for cut in CUTS]
     wanted = count * (len(CUTS) + 1)
@@ -122,4 +132,5 @@ def compare(store: Store, count: int) -> dict[str, Any]:
         "av_offset_frames_max": round(max(map(abs, offsets), default=99.0), 3),
         "av_offset_frames_median": round(median(offsets), 3) if offsets else None,
         "events": len(offsets),
+        "lost_s": round(count * SECONDS - frames / FPS, 2),
     }

@@ -7,6 +7,7 @@ shots apart, so that a frame of a neighbouring shot is seen in whatever was cut.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +16,11 @@ import av
 import numpy as np
 
 from dyconv.media.audio import read_audio
+from dyconv.media.picture import PictureReader, Upright, display_size
+from dyconv.media.sound import no_sound, read_sound
+from dyconv.media.source import UnreadableSource, pick_audio, probe
 from dyconv.media.video import read_frames
-from dyconv.time import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from dyconv.time import FPS, SAMPLE_RATE, Span
 
 WIDTH, HEIGHT, SECONDS = 640, 360, 30
 CUTS = (Fraction("9.2"), Fraction("18.2"))
@@ -96,18 +100,54 @@ class Marks:
 
 def read_marks(video: Path, mix: Path) -> Marks:
     """Find the patches, flashes and tones in a normalized clip."""
-    shots, lit = [], []
-    for frame in read_frames(video):
+    return _marks(((index / FPS, frame) for index, frame in enumerate(read_frames(video))), read_audio(mix))
+
+
+def read_foreign_marks(path: Path) -> Marks:
+    """The same in any file with pictures and sound, by its presentation timestamps.
+
+    Raises:
+        UnreadableSource: if nothing of it can be read.
+    """
+    video, samples = pictures_and_sound(path)
+    return _marks(video, samples)
+
+
+def pictures_and_sound(path: Path) -> tuple[Iterator[tuple[float, np.ndarray]], np.ndarray]:
+    """(seconds, uint8 RGB [H, W, 3] upright) of each frame, and mono sound [N] at 16 kHz, both from the first frame's time.
+
+    Raises:
+        UnreadableSource: if nothing of it can be read.
+    """
+    info = probe(path)
+    if info.video is None:
+        raise UnreadableSource("no pictures")
+    span = Span(info.video.start, info.video.end)
+    track = pick_audio(info, None)
+    sound = (read_sound(path, track, span) if track else no_sound(span)).samples
+    upright = Upright(display_size(info.video), "rgb24", quick=True)
+    reader = PictureReader(path, info.video)
+    return ((float(frame.time - span.start), upright(frame.picture).to_ndarray()) for frame in reader), sound
+
+
+def _marks(pictures: Iterable[tuple[float, np.ndarray]], samples: np.ndarray) -> Marks:
+    shots, lit, times = [], [], []
+    for time, frame in pictures:
         shots.append(int(np.clip(round((float(frame[-_PATCH + 8 : -8, 8 : _PATCH - 8].mean()) - 40) / 80), 0, 9)))
         lit.append(float(frame[-_PATCH + 8 : -8, -_PATCH + 8 : -8].mean()) > 140)
-    tones = _tone_starts(read_audio(mix))
-    flashes = [index for index in range(1, len(lit)) if lit[index] and not lit[index - 1]]
-    offsets = []
+        times.append(time)
+    flashes = [times[index] for index in range(1, len(lit)) if lit[index] and not lit[index - 1]]
+    return Marks(shots, offsets_of(flashes, [tone / SAMPLE_RATE for tone in _tone_starts(samples)]))
+
+
+def offsets_of(flashes: Sequence[float], tones: Sequence[float]) -> list[float]:
+    """Sound minus picture in 25 fps frames at each flash that has a tone within a second; both in seconds."""
+    found = []
     for flash in flashes:
-        near = min(tones, key=lambda tone: abs(tone - flash * SAMPLES_PER_FRAME), default=None)
-        if near is not None and abs(near - flash * SAMPLES_PER_FRAME) < SAMPLE_RATE:
-            offsets.append(near / SAMPLES_PER_FRAME - flash)
-    return Marks(shots, offsets)
+        near = min(tones, key=lambda tone: abs(tone - flash), default=None)
+        if near is not None and abs(near - flash) < 1:
+            found.append((near - flash) * FPS)
+    return found
 
 
 def _tone_starts(samples: np.ndarray) -> list[int]:

@@ -37,6 +37,7 @@ def measure(folder: Path) -> dict[str, Any]:
         "sources": len(LENGTHS),
         "media_s": sum(LENGTHS),
         "errors": errors,
+        "rates_error": round((rows["all stages, seconds"].given or 0.0) / rows["all stages, seconds"].found - 1, 3),
         "stages_error": errors["all stages, seconds"],
         "bytes_error": errors["work folder, bytes"],
         "clock_error": errors["on the clock, seconds"],
