@@ -29,6 +29,7 @@ FILE = "metrics.prom"
 _LOG = logging.getLogger(__name__)
 _WRITE_S = 15.0
 _MIRROR_S = 5.0
+_SETTLE_S = 0.5  # a tick comes with every item: gauges need not follow each
 _BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560)
 _DEATHS = (Kind.DIED, Kind.HUNG, Kind.MEMORY, Kind.LOST)
 
@@ -144,7 +145,7 @@ class Metrics:
         series.age.set_function(lambda: time.monotonic() - self._last)
         series.run_seconds.set_function(lambda: self._ticked - self._begun)
         self._server = self._serve(*address) if address is not None else None
-        self._settle()
+        self._settle(self._begun)
 
     def _serve(self, host: str, port: int) -> Any:
         try:
@@ -162,6 +163,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All samples in Prometheus' text format."""
+        self._settle(time.monotonic())
         return generate_latest(self.series.registry)
 
     def note(self, item: Event | Notice) -> None:
@@ -216,14 +218,16 @@ class Metrics:
 
     def tick(self, now: float) -> None:
         self._spend(now)
-        self._settle()
+        if now - self._settled > _SETTLE_S:
+            self._settle(now)
         if self._mirror is not None and now - self._mirror.since > _MIRROR_S:
             self._mirror.copy(self.series.registry, now)
         if self._store is not None and not self._store.remote and now - self._written > _WRITE_S:
             self._write(now)
 
-    def _settle(self) -> None:
+    def _settle(self, now: float) -> None:
         """Bring the gauges up to date."""
+        self._settled = now
         series, flow = self.series, self._flow
         at_work = Tally(notice.stage for notice, _ in flow.begun.values())
         for name, stage in flow.stages.items():
@@ -255,6 +259,7 @@ class Metrics:
         """Write the last state, and stop serving it."""
         self.series.running.set(0)
         self.tick(time.monotonic())
+        self._settle(self._ticked)
         age = time.monotonic() - self._last
         self.series.age.set_function(lambda: age)
         if self._mirror is not None:

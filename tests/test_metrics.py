@@ -196,9 +196,9 @@ def test_rays_gauges_get_every_sample() -> None:
     gauges: dict[str, Gauge] = {}
     metrics = Metrics(About(LEVELS, sources=2))
     metrics.note(Event("a", "a", State.FAILED, stage="fetch", reason="OSError", seconds=1.0))
+    wanted = samples(metrics.text().decode())
     Mirror(Gauge).copy(metrics.series.registry, 0.0)
     told = {(name, labels): value for name, gauge in gauges.items() for labels, value in gauge.values.items()}
-    wanted = samples(metrics.text().decode())
     assert told.keys() == wanted.keys()
     moving = {"dyconv_progress_age_seconds", "dyconv_run_seconds"}
     assert all(told[key] == value for key, value in wanted.items() if key[0] not in moving)

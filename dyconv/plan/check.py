@@ -19,13 +19,17 @@ from dyconv.store import Store
 
 @dataclass(frozen=True)
 class Row:
-    """One number, predicted and found. `low` and `high` bound it nine times of ten, where that can be said."""
+    """One number, predicted and found. `low` and `high` bound it nine times of ten, where that can be said.
+
+    `given` is of a stage what its rates alone say: for the items and media that really reached it.
+    """
 
     what: str
     predicted: float
     found: float
     low: float | None = None
     high: float | None = None
+    given: float | None = None
 
     @property
     def error(self) -> float:
@@ -64,10 +68,13 @@ def compare_rates(known: Rates, found: Rates, recipe: Recipe, wall: tuple[float,
     answer = planner.predict(Question(lengths, workers=workers))
     rows = []
     for stage in answer.stages:
-        seconds = sum(sample.work.get(stage.name, (0, 0.0, 0.0))[2] for sample in found.samples)
-        rows.append(Row(f"{stage.name}, seconds", stage.work.value, seconds, stage.work.low, stage.work.high))
-    total = sum(row.found for row in rows)
-    rows.append(Row("all stages, seconds", answer.worker_s, total))
+        met = [sample.work.get(stage.name, (0, 0.0, 0.0)) for sample in found.samples]
+        items, media, seconds = (sum(each[part] for each in met) for part in range(3))
+        rate = known.stage(stage.name)
+        given = rate.fixed_s * items + rate.per_media_s * media if rate else None
+        rows.append(Row(f"{stage.name}, seconds", stage.work.value, seconds, stage.work.low, stage.work.high, given))
+    total, given = sum(row.found for row in rows), sum(row.given or 0.0 for row in rows)
+    rows.append(Row("all stages, seconds", answer.worker_s, total, given=given))
     written = float(sum(sum(sample.written.values()) for sample in found.samples))
     rows.append(Row("work folder, bytes", answer.work_bytes.value, written, answer.work_bytes.low, answer.work_bytes.high))
     kept = sum(sample.kept_s for sample in found.samples)
@@ -108,8 +115,9 @@ def wall_of(store: Store) -> tuple[float, int] | None:
 
 def show(rows: list[Row]) -> str:
     """Lines for a person."""
-    lines = [f"{'':<28}{'predicted':>14}{'found':>14}{'error':>9}   nine times of ten"]
+    lines = [f"{'':<26}{'predicted':>14}{'found':>14}{'error':>8}{'rates alone':>14}   nine times of ten"]
     for row in rows:
         bounds = "" if row.low is None or row.high is None else f"   {row.low:,.1f} to {row.high:,.1f}"
-        lines.append(f"{row.what:<28}{row.predicted:>14,.1f}{row.found:>14,.1f}{row.error:>9.0%}{bounds}")
+        alone = f"{row.given / row.found - 1:+.0%}" if row.given is not None and row.found else ""
+        lines.append(f"{row.what:<26}{row.predicted:>14,.1f}{row.found:>14,.1f}{row.error:>+8.0%}{alone:>14}{bounds}")
     return "\n".join(lines)

@@ -26,6 +26,7 @@ _DRAWS = 400
 _FEWEST = 4  # sources below which a spread says nothing
 _INTERVAL = (5, 95)  # percent
 _SETTLED = 20_000  # sources to come above which their luck is even
+_LONGEST = ("max_segment_s", "max_clip_s")  # fields of stages that cut
 _PACK_BYTES_PER_S = 100e6  # of the driver: reading, hashing, writing
 _SPOT_LOST_PER_HOUR = 0.05  # times an hour that a spot machine is taken away
 
@@ -131,7 +132,7 @@ class Planner:
             stage.name for stage in recipe.stages if (rate := rates.stage(stage.name)) and rate.settings != settings_of(stage)
         ]
         self._names = [stage.name for stage in recipe.stages]
-        self._sums = Sums(rates, self._names)
+        self._sums = Sums(rates, self._names, _longest(recipe))
         pools_of(recipe, cluster)  # says so at once if something fits nowhere
 
     def predict(self, question: Question) -> Prediction:
@@ -281,6 +282,15 @@ class Planner:
                 f"a spot machine is taken away {_SPOT_LOST_PER_HOUR:g} times an hour; what it had in hand is done again"
             )
         return tuple(found)
+
+
+def _longest(recipe: Recipe) -> list[float]:
+    """Of each stage the most seconds an item can have, by the settings of what cut it; 0 where nothing bounds it."""
+    found, bound = [], 0.0
+    for stage in recipe.stages:
+        found.append(bound)
+        bound = next((float(stage.config()[name]) for name in _LONGEST if stage.splits and name in stage.config()), bound)
+    return found
 
 
 def _bottleneck(pools: Sequence[PoolPlan], longest: float, wall: float) -> str:

@@ -31,9 +31,16 @@ class Outcome:
 
 
 class Sums:
-    """The measured sources as arrays, so that any weighting of them is one product."""
+    """The measured sources as arrays, so that any weighting of them is one product.
 
-    def __init__(self, rates: Rates, names: Sequence[str]) -> None:
+    Args:
+        rates: what was measured.
+        names: the stages in order.
+        longest: by stage, the most seconds that one item of it can have; 0 where nothing bounds it.
+    """
+
+    def __init__(self, rates: Rates, names: Sequence[str], longest: Sequence[float]) -> None:
+        self._shortest = np.array([1 / bound if bound else 0.0 for bound in longest])  # items a second, at least
         samples = rates.samples
         self.count = len(samples)
         self._levels = np.array([stage.level for name in names if (stage := rates.stage(name))])
@@ -60,14 +67,32 @@ class Sums:
         reached = media * came / weights.sum(axis=1)  # seconds of the sources that can be had
         scale = reached / np.maximum(weights @ self._length, 1e-9)
         per_source = count / weights.sum(axis=1)
-        items = weights @ self._items
-        items = np.where(self._levels == 0, items * per_source[:, None], items * scale[:, None])
         through = (weights @ self._media) * scale[:, None]
+        whole = (weights @ self._items) * per_source[:, None]
+        pieces = np.maximum(self._pieces(weights, count * came / weights.sum(axis=1), reached), through * self._shortest)
+        items = np.where(self._levels == 0, whole, pieces)
         expected = weights @ (self._fixed * self._items + self._per_media * self._media)
         luck = np.where(expected > 0, (weights @ self._work) / np.maximum(expected, 1e-12), 1.0)
         work = (self._fixed * items + self._per_media * through) * luck
-        rest = [(weights @ values) * scale for values in (self._kept, self._kept_s, self._written, self._fetched)]
-        return Outcome(items, through, work, *rest)
+        at_end = np.maximum(weights @ self._items[:, -1], 1e-9)
+        kept = (weights @ self._kept) * items[:, -1] / at_end
+        rest = [(weights @ values) * scale for values in (self._kept_s, self._written, self._fetched)]
+        return Outcome(items, through, work, kept, *rest)
+
+    def _pieces(self, weights: Floats, came: Floats, reached: Floats) -> Floats:
+        """Items of each stage, [draws, stages], for so many sources of so many seconds together.
+
+        A line through the measured sources, items over length: a source that is ten times as long is not cut into ten
+        times as many segments if it has no cuts. Where all are equally long, the number goes with the length.
+        """
+        there = weights * (self._length > 0)
+        total = np.maximum(there.sum(axis=1), 1e-9)[:, None]
+        mean_x, mean_y = (there @ self._length)[:, None] / total, (there @ self._items) / total
+        variance = (there @ self._length**2)[:, None] / total - mean_x**2
+        slope = ((there @ (self._length[:, None] * self._items)) / total - mean_x * mean_y) / np.maximum(variance, 1e-9)
+        steepest = mean_y / np.maximum(mean_x, 1e-9)
+        slope = np.where(variance > 1e-6 * mean_x**2, np.clip(slope, 0.0, steepest), steepest)
+        return came[:, None] * (mean_y - slope * mean_x) + reached[:, None] * slope
 
     def written_by(self, name: str, whole: Outcome) -> float:
         """Bytes of one stage's asset in the outcome of all samples."""
