@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -15,6 +14,7 @@ from dyconv.errors import UsageError
 from dyconv.ledger import RUN_FILE, Event, State, read_ledger
 from dyconv.recipe import Recipe
 from dyconv.records import Clip, Drop, source_clip
+from dyconv.run_file import read_run
 from dyconv.stages.base import Files, check_contract
 from dyconv.store import Store
 from dyconv.task import make_plan
@@ -55,9 +55,9 @@ def replay(clip_id: str, stage_name: str, out: str, recipe_ref: str | None = Non
 
 def _recipe(store: Store, ref: str | None) -> Recipe:
     if ref is None:
-        if not store.exists(RUN_FILE):
+        record = read_run(store)
+        if record is None:
             raise UsageError(f"{store} is no output folder of a run: it has no {RUN_FILE}")
-        record = json.loads(store.read_bytes(RUN_FILE))
         ref = record["recipe_file"] or record["recipe"]
     return recipes.load(ref)
 

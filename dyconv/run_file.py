@@ -25,7 +25,7 @@ def read_run(store: Store) -> dict[str, Any] | None:
     stages, levels = run.get("stages"), run.get("levels")
     sound = (
         *(isinstance(run.get(name), str) for name in ("recipe", "recipe_fingerprint", "manifest_sha256")),
-        isinstance(run.get("recipe_file"), str | None),
+        "recipe_file" in run and isinstance(run["recipe_file"], str | None),
         isinstance(levels, dict) and all(type(level) is int and 0 <= level < 100 for level in levels.values()),
         isinstance(stages, list) and all(_is_stage(stage, levels) for stage in stages),
         isinstance(run.get("versions"), dict),

@@ -428,6 +428,13 @@ def _read_uri(folder: Path, data: bytes) -> object:
     return str(store), open_target(text if "://" in text else str(folder / "x"))
 
 
+def _read_recipe(_: Path, data: bytes) -> object:
+    """What a command line, `run.json` or a release names as a recipe. Nothing but what is there can be run."""
+    from dyconv import recipes
+
+    return recipes.load(data.decode(errors="surrogateescape"))
+
+
 def _path(_: Path) -> bytes:
     return b"work/scenes/ab/talk.video.mp4"
 
@@ -478,5 +485,13 @@ TARGETS = (
     Target("host_info", "json", _info, _read_info, ()),
     Target("download_note", "json", lambda _: dump({"length": 9, "etag": '"a"', "modified": None}), _read_note, ()),
     Target("uri", "text", _uri, _read_uri),
+    Target("recipe_name", "text", lambda _: b"heads", _read_recipe, seeds=60),
+    Target(
+        "recipe_file",
+        "text",
+        lambda _: str(Path(__file__).parents[2] / "pipelines" / "heads.py").encode(),
+        _read_recipe,
+        seeds=60,
+    ),
     Target("store_path", "text", _path, _read_path, (DyconvError, OSError)),
 )
