@@ -331,6 +331,20 @@ def test_a_run_in_json_says_everything_with_clip_and_stage(tmp_path: Path) -> No
     assert not list(out.glob("logs/*/*.stderr"))
 
 
+def test_how_a_run_ended_and_why(tmp_path: Path) -> None:
+    from dyconv.errors import TooManyFailures
+    from dyconv.runner import RunOptions, run
+    from tests.fakes import recipe, write_manifest
+
+    before = (logging.getLogger().level, list(logging.getLogger().handlers))
+    manifest = write_manifest(tmp_path / "m.csv", [f"broken-{number}" for number in range(25)])
+    with pytest.raises(TooManyFailures):
+        run(recipe(), manifest, str(tmp_path / "out"), RunOptions(workers=0))
+    last = records(tmp_path / "out")[-1]
+    assert last["level"] == "error" and str(last["message"]).startswith("run failed: TooManyFailures: 20 of 20 clips failed")
+    assert (logging.getLogger().level, logging.getLogger().handlers) == before, "what was there is put back"
+
+
 def test_old_runs_logs_go(tmp_path: Path) -> None:
     from dyconv.logs.setup import sweep_logs
 

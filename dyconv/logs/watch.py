@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,10 @@ class LogWatcher:
             if words := last_words(path):
                 _tell(logging.INFO, f"last words of {path.stem}", {"stderr": words})
         counts = {str(name): count for name, count in self._counts.items()}
-        _tell(logging.INFO if state == "finished" else logging.WARNING, f"run {state}", {"state": state, **counts})
+        error = sys.exception()  # that ended the run, if one did
+        why = f": {type(error).__name__}: {error}" if error is not None and state != "finished" else ""
+        level = {"finished": logging.INFO, "interrupted": logging.WARNING}.get(state, logging.ERROR)
+        _tell(level, f"run {state}{why}", {"state": state, **counts})
         self._logging.close()
 
 
