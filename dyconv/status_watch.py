@@ -125,7 +125,7 @@ def _lines(watched: Watched, out: str, console: Console, interval: float) -> Non
         if ended or time.monotonic() - last >= max(interval, _LINE_S if interval >= 1 else interval):
             last = time.monotonic()
             busy = f"; at work: {_doing(live)}" if live and not ended else ""
-            for line in (*head(watched, out)[: None if ended else 1], f"  {_tally(watched.counts['sources'])}{busy}"):
+            for line in (*head(watched, out)[: None if ended else 1], f"  sources: {_tally(watched.counts['sources'])}{busy}"):
                 console.print(line, soft_wrap=True, markup=False)
         if ended:
             return
@@ -158,7 +158,8 @@ def state_line(live: Mapping[str, Any] | None, pending: int, silent: float | Non
     if state != "running":
         return f"the last run {'was ' if state == 'interrupted' else ''}{state} after {_span(live['seconds'])}: {done}"
     left = "time left not known yet" if live["left_seconds"] is None else f"about {_span(live['left_seconds'])} left"
-    return f"running for {_span(live['seconds'])} ({who}): {done}, {left}"
+    quiet = _span(live["idle_seconds"] + silent)
+    return f"running for {_span(live['seconds'])} ({who}): {done}, {left}; last result {quiet} ago"
 
 
 def _advice(watched: Watched, out: str) -> str | None:
@@ -226,7 +227,8 @@ def _stages(live: Mapping[str, Any]) -> RenderableType:
 
 
 def _tally(counts: Counter[str]) -> str:
-    return f"{sum(counts.values()):,}: " + (", ".join(f"{counts[end]:,} {end}" for end in ORDER if counts[end]) or "none")
+    parts = ", ".join(f"{counts[end]:,} {end}" for end in ORDER if counts[end])
+    return f"{sum(counts.values()):,}" + (f" ({parts})" if parts else "")
 
 
 def _doing(live: Mapping[str, Any] | None) -> str:

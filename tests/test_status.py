@@ -152,7 +152,7 @@ def test_a_run_is_watched_to_its_end(tmp_path: Path) -> None:
         assert watching.stdout is not None
         first, second = watching.stdout.readline(), watching.stdout.readline()
         assert first.startswith("running for ") and "0 of 5 sources" in first
-        assert second.startswith("  5: 5 pending; at work: mark ok-0_00000000_00004000 for ")
+        assert second.startswith("  sources: 5 (5 pending); at work: mark ok-0_00000000_00004000 for ")
         (tmp_path / "go").touch()
         text, _ = watching.communicate(timeout=120)
         assert watching.returncode == 0, text
@@ -161,7 +161,7 @@ def test_a_run_is_watched_to_its_end(tmp_path: Path) -> None:
         end(run)
     lines = text.splitlines()
     assert sum(line.startswith("failed ok-1_00008000_00012000 at mark: ValueError") for line in lines) == 1, text
-    assert lines[-2].startswith("the last run finished after") and lines[-1] == "  5: 5 kept"
+    assert lines[-2].startswith("the last run finished after") and lines[-1] == "  sources: 5 (5 kept)"
 
 
 def test_a_killed_driver_is_found_gone_and_then_taken_on(tmp_path: Path) -> None:
@@ -217,7 +217,14 @@ def test_the_picture_has_everything(tmp_path: Path) -> None:
     watched.look()
     text = shown(watched)
     for part in (
-        *("running for", "1 of 40 sources, 2.5%", "left", "sources: 40: 3 pending, 4 failed, 33 kept", "clips: 37"),
+        *(
+            "running for",
+            "1 of 40 sources, 2.5%",
+            "left",
+            "last result 10 s ago",
+            "sources: 40 (3 pending, 4 failed, 33 kept)",
+            "clips: 37",
+        ),
         *(
             "fetch s37 for",
             "of at most 10 min",
