@@ -50,15 +50,19 @@ def main(
             started = time.perf_counter()
             results[part] = _measure(part, folder, full=full, repeats=repeats)
             console.print(f"  took {time.perf_counter() - started:.0f} s")
+            _write(out, results)  # after each part: a bench that is broken off keeps what it has
     finally:
         if work is None:
             shutil.rmtree(folder, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(results, indent=2) + "\n")
-    out.with_suffix(".md").write_text(table.markdown(results))
     for found in table.tables(results):
         console.print(found)
     console.print(f"every number: {out}; the tables: {out.with_suffix('.md')}")
+
+
+def _write(out: Path, results: dict[str, Any]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(results, indent=2) + "\n")
+    out.with_suffix(".md").write_text(table.markdown(results))
 
 
 def _measure(part: str, folder: Path, *, full: bool, repeats: int) -> dict[str, Any]:
