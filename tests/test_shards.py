@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -156,6 +157,24 @@ def test_fewer_clips_remove_stale_shards(build: tuple[Path, list[Clip]]) -> None
     pack(Store(root), RECIPE, [])
     assert sorted(hashes(root)) == ["clips.parquet", "index.json"] and check(Store(root)).ok
     assert list(open_shards(root)) == []
+
+
+def test_a_tar_says_what_it_is_and_takes_no_member_that_is_something_else(tmp_path: Path) -> None:
+    contents = {f"a_{number:04d}.mix.flac": bytes([number]) * (number * 90_001) for number in range(40)}  # to 3.5 MB
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    good = [Member(name, tmp_path / name, hashlib.sha256(data).hexdigest()) for name, data in contents.items()]
+    with TarWriter(tmp_path / "a.tar") as tar:
+        for member in good:
+            tar.add(member)
+        tar.add(Member("b_0000.json", b"{}"))
+    assert (tar.sha256, tar.size) == (sha256_of(tmp_path / "a.tar"), (tmp_path / "a.tar").stat().st_size)
+    with tarfile.open(tmp_path / "a.tar") as read:
+        assert {item.name: read.extractfile(item).read() for item in read} == {**contents, "b_0000.json": b"{}"}
+    for spoiled in (0, 20, 39):
+        with pytest.raises(StoreError, match=r"0000|0020|0039"), TarWriter(tmp_path / "b.tar") as tar:
+            for number, member in enumerate(good):
+                tar.add(replace(member, sha256="0" * 64) if number == spoiled else member)
 
 
 @pytest.mark.parametrize("puts", range(7))
