@@ -13,6 +13,7 @@ help:
 	@echo "make test    lint, types and tests"
 	@echo "make bench   speed ratios, measured in one run (out/bench.json)"
 	@echo "make fuzz    every reader against damaged and hostile files, a minute each (out/fuzz.json; FUZZ_SECONDS=600)"
+	@echo "make faults  break things on purpose: kills, disks, storage, hangs (out/faults.json)"
 	@echo "make setup   only the environment and the default models"
 	@echo "make lock    resolve the dependencies anew into requirements.lock"
 	@echo "make clean   remove out/ (the environment stays)"
@@ -43,6 +44,9 @@ bench: $(STAMP)
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMP)
 	@$(PY) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --out out/fuzz.json
+
+faults: $(STAMP)
+	@$(PY) -m tests.faults.run --out out/faults.json
 
 lock:
 	@bash pipelines/lock.sh

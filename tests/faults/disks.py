@@ -66,7 +66,7 @@ def full(trial: Trial, job: Job, size: int, what: str) -> None:
 
 
 @scenario(
-    "disk.full-stage", "the disk full while stages write: says so, blames no clip, goes on when there is room", seeds=8, quick=1
+    "disk.full-stage", "the disk full while stages write: says so, blames no clip, goes on when there is room", seeds=5, quick=1
 )
 def full_stage(trial: Trial) -> None:
     job = trial.place.cuts
@@ -74,14 +74,14 @@ def full_stage(trial: Trial) -> None:
     full(trial, job, int(work * trial.chance.uniform(0.05, 0.95)), "full while a stage writes")
 
 
-@scenario("disk.full-demo", "the same with every stage and model of the default chain", seeds=3, quick=0)
+@scenario("disk.full-demo", "the same with every stage and model of the default chain", seeds=1, quick=0)
 def full_demo(trial: Trial) -> None:
     job = trial.place.demo
     work = taken(trial.place.folder_of(job) / "work")
     full(trial, job, int(work * trial.chance.uniform(0.1, 0.95)), "full while a stage writes")
 
 
-@scenario("disk.full-pack", "the disk full while shards are written: the same", seeds=3, quick=1)
+@scenario("disk.full-pack", "the disk full while shards are written: the same", seeds=2, quick=1)
 def full_pack(trial: Trial) -> None:
     job = trial.place.cuts
     built = trial.place.folder_of(job)
@@ -160,7 +160,7 @@ def harmed_work(trial: Trial) -> None:
     trial.whole(job)
 
 
-@scenario("disk.harmed-shards", "shards, index or table cut short, emptied or lost: written again", seeds=5, quick=1)
+@scenario("disk.harmed-shards", "shards, index or table cut short, emptied or lost: written again", seeds=3, quick=1)
 def harmed_shards(trial: Trial) -> None:
     job = trial.place.cuts
     trial.again(job)

@@ -46,6 +46,7 @@ def environment(mark: str, scratch: Path, env: dict[str, str] | None = None) -> 
     """What a started command sees: the mark, a temporary folder of its own, one thread a library."""
     scratch.mkdir(parents=True, exist_ok=True)
     own = {MARK: mark, "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RAY_TMPDIR": "/tmp"}
+    own["RAY_AUTH_TOKEN"] = "faults"  # Ray would leave one in the user's home
     inherited = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "COLUMNS")}
     return {**inherited, **own, **(env or {})}
 

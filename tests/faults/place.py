@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
 from tests.faults import look, media
 from tests.faults.driver import Driver, Job, end_all
+from tests.s3server import S3Server, in_environment, s3_server
 
 FILM_RECIPE = """
 from tests.faults.stages import FILMS
@@ -49,6 +49,13 @@ class Place:
             media.film(folder / "film-b.mp4", 6)
             (folder / "made").touch()
         return folder
+
+    @cached_property
+    def s3(self) -> S3Server:
+        """An S3 server, which this process and all it starts can find."""
+        server = self._open.enter_context(s3_server())
+        self._open.enter_context(in_environment(server.environment))
+        return server
 
     @cached_property
     def demo(self) -> Job:
@@ -95,7 +102,3 @@ class Place:
         """The output folder of the undisturbed run."""
         self.undisturbed(job)
         return self.folder / "undisturbed" / job.name / "out"
-
-    def keep(self, close: Callable[[], None]) -> None:
-        """Call it when the place is closed."""
-        self._open.callback(close)

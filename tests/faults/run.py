@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,31 +38,30 @@ def main(
         raise typer.BadParameter(f"no scenario begins with {only!r}; there are: {', '.join(known)}")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     folder = work or Path(tempfile.mkdtemp(prefix="dyconv-faults-"))
-    started = time.monotonic()
+    before: dict[str, Any] = json.loads(out.read_text()) if only and out.is_file() else {}
+    data = before if before.get("schema") == SCHEMA else {"schema": SCHEMA, "promises": {}, "trials": []}
+    data["machine"] = {"cores": len(os.sched_getaffinity(0)), "dyconv": __version__}
+    data["promises"] |= {name: known[name].promise for name in wanted}
+    data["trials"] = kept = [trial for trial in data["trials"] if trial["name"] in known and trial["name"] not in wanted]
     records: list[Record] = []
+    out.parent.mkdir(parents=True, exist_ok=True)
     with opened(folder) as place:
         for name in wanted:
             for seed in range(first, first + (seeds or known[name].seeds)):
                 record = known[name].run(place, seed)
                 records.append(record)
+                data["trials"] = kept + [found.to_json() for found in records]
+                out.write_text(json.dumps(data, indent=1) + "\n")
                 console.print(f"{name} {seed}: {verdict([record])}, {record.wall_s:.0f} s: {'; '.join(record.did)[:200]}")
                 if record.broken:
                     console.print(record.broken, markup=False)
     if work is None and not any(record.broken for record in records):
         shutil.rmtree(folder, ignore_errors=True)
-    promises = {name: known[name].promise for name in wanted}
-    data = {
-        "schema": SCHEMA,
-        "machine": {"cores": len(os.sched_getaffinity(0)), "dyconv": __version__},
-        "wall_s": round(time.monotonic() - started, 1),
-        "promises": promises,
-        "trials": [record.to_json() for record in records],
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(data, indent=1) + "\n")
-    console.print(table(promises, records))
+    console.print(table({name: known[name].promise for name in wanted}, records))
     broken = sum(bool(record.broken) for record in records)
-    console.print(f"{len(records)} trials in {data['wall_s']:.0f} s, {broken} broken promises; every trial: {out}")
+    console.print(
+        f"{len(records)} trials in {sum(record.wall_s for record in records):.0f} s, {broken} broken promises; every trial: {out}"
+    )
     raise typer.Exit(1 if broken else 0)
 
 

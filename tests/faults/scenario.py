@@ -20,7 +20,7 @@ from tests.faults import look
 from tests.faults.driver import Driver, Job, end_all, marked
 from tests.faults.place import Place
 
-FILES = ("kills", "disks", "clocks_and_drivers")
+FILES = ("kills", "rays", "disks", "storage", "native", "hang", "long", "clocks_and_drivers")
 
 
 class Broken(AssertionError):
