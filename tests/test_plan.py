@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyconv.errors import ManifestError, ResourceError, UsageError
+from dyconv.plan.answer import Prediction
 from dyconv.plan.check import compare, compare_rates, show
 from dyconv.plan.cluster import Cluster, Nodes, load_cluster
 from dyconv.plan.fit import robust_line
 from dyconv.plan.lengths import read_lengths
 from dyconv.plan.measure import measure
 from dyconv.plan.pools import pools_of
-from dyconv.plan.predict import Planner, Prediction, Question
+from dyconv.plan.predict import Planner, Question
 from dyconv.plan.rates import Rates, load_rates
 from dyconv.plan.schedule import makespan
 from dyconv.recipe import Recipe

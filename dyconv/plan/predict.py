@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dyconv.errors import UsageError
+from dyconv.plan.answer import Interval, PoolPlan, Prediction, StagePlan
 from dyconv.plan.cluster import Cluster
 from dyconv.plan.pools import pools_of
 from dyconv.plan.rates import Rates, settings_of
@@ -20,7 +21,6 @@ from dyconv.plan.schedule import makespan
 from dyconv.plan.sums import Floats, Outcome, Sums
 from dyconv.pools import Pool
 from dyconv.recipe import Recipe
-from dyconv.stages.base import Resources
 
 _DRAWS = 400
 _FEWEST = 4  # sources below which a spread says nothing
@@ -29,69 +29,6 @@ _SETTLED = 20_000  # sources to come above which their luck is even
 _LONGEST = ("max_segment_s", "max_clip_s")  # fields of stages that cut
 _PACK_BYTES_PER_S = 100e6  # of the driver: reading, hashing, writing
 _SPOT_LOST_PER_HOUR = 0.05  # times an hour that a spot machine is taken away
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with where it lies nine times of ten; without bounds where too little was measured to say."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    def times(self, factor: float) -> Interval:
-        low, high = (None if bound is None else bound * factor for bound in (self.low, self.high))
-        return Interval(self.value * factor, low, high)
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """What reaches a stage, and the seconds of work it makes."""
-
-    name: str
-    items: float
-    media_s: float
-    work: Interval
-    pool: int
-
-
-@dataclass(frozen=True)
-class PoolPlan:
-    """Workers of one kind: the stages they do, how many there are, and how long they are busy."""
-
-    stages: tuple[str, ...]
-    asks: Resources
-    workers: int
-    work_s: float
-    hours: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Everything about one amount of sources on one cluster. Bytes are of 10^9 a GB in what is shown."""
-
-    sources: int
-    media_s: float
-    kept: float
-    kept_s: Interval
-    stages: tuple[StagePlan, ...]
-    pools: tuple[PoolPlan, ...]
-    wall_s: Interval
-    bottleneck: str
-    longest_s: float
-    pack_s: float
-    work_bytes: Interval
-    shard_bytes: Interval
-    download_bytes: float
-    moved_bytes: float
-    compute_cost: Interval | None
-    storage_cost: float | None
-    egress_cost: float | None
-    assumptions: tuple[str, ...] = field(default=())
-
-    @property
-    def worker_s(self) -> float:
-        return sum(stage.work.value for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -201,11 +138,11 @@ class Planner:
         chance = np.random.default_rng(0)
         even = np.full(sums.count, 1 / sums.count)
         measured = sums.outcome(chance.multinomial(sums.count, even, _DRAWS).astype(float), count, media)
-        if count > _SETTLED:
-            return measured
         whole = sums.outcome(np.ones((1, sums.count)), count, media)
-        to_come = sums.outcome(chance.multinomial(count, even, _DRAWS).astype(float), count, media)
-        return measured.shifted(to_come, whole)
+        to_come = None
+        if count <= _SETTLED:
+            to_come = sums.outcome(chance.multinomial(count, even, _DRAWS).astype(float), count, media)
+        return measured.spread(whole, _small_sample(sums.count), to_come)
 
     def _wall(
         self, pools: Sequence[Pool], lengths: Floats, work: Mapping[str, float], whole: Outcome
@@ -282,6 +219,14 @@ class Planner:
                 f"a spot machine is taken away {_SPOT_LOST_PER_HOUR:g} times an hour; what it had in hand is done again"
             )
         return tuple(found)
+
+
+def _small_sample(count: int) -> float:
+    """How much wider an interval from few sources must be than the bootstrap makes it: as Student's t is than the normal."""
+    from scipy.stats import norm, t
+
+    high = _INTERVAL[1] / 100
+    return float(np.sqrt(count / (count - 1)) * t.ppf(high, count - 1) / norm.ppf(high))
 
 
 def _longest(recipe: Recipe) -> list[float]:

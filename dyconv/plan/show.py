@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from dyconv.plan.predict import Interval, Prediction
+from dyconv.plan.answer import Interval, Prediction
 from dyconv.report.words import short
 
 if TYPE_CHECKING:

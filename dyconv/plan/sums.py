@@ -25,9 +25,14 @@ class Outcome:
     written: Floats
     fetched: Floats
 
-    def shifted(self, other: Outcome, base: Outcome) -> Outcome:
-        """The deviations of both from `base`, added."""
-        return Outcome(*(np.maximum(0.0, own + vars(other)[name] - vars(base)[name]) for name, own in vars(self).items()))
+    def spread(self, base: Outcome, factor: float, other: Outcome | None = None) -> Outcome:
+        """Around `base`: the deviations of these draws times a factor, and of `other` ones, added."""
+        found = []
+        for name, own in vars(self).items():
+            middle = vars(base)[name]
+            beside = vars(other)[name] - middle if other is not None else 0.0
+            found.append(np.maximum(0.0, middle + factor * (own - middle) + beside))
+        return Outcome(*found)
 
 
 class Sums:
