@@ -39,7 +39,7 @@ def reopen(store: Store) -> Harmed | None:
 def _clip(store: Store, event: Event) -> Clip | None:
     try:
         return read_clip(store, event)
-    except StoreError:
+    except (StoreError, FileNotFoundError):
         return None
 
 
