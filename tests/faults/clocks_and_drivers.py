@@ -43,7 +43,7 @@ def clock_during(trial: Trial) -> None:
     trial.whole(job)
 
 
-@scenario("clock.between", "a run is killed, the clock goes back a year, the same command goes on", quick=1)
+@scenario("clock.between", "a run is killed, the clock goes back a year, the same command goes on", quick=0)
 def clock_between(trial: Trial) -> None:
     job = trial.place.cuts
     env, seconds = clock(trial)
@@ -61,7 +61,7 @@ def clock_between(trial: Trial) -> None:
 
 
 @scenario(
-    "drivers.two", "two drivers started at once on one folder: one works, the other refuses and says who", seeds=4, quick=2
+    "drivers.two", "two drivers started at once on one folder: one works, the other refuses and says who", seeds=4, quick=1
 )
 def two_drivers(trial: Trial) -> None:
     job = trial.place.cuts
@@ -92,7 +92,7 @@ def first_to_end(drivers: list[Driver]) -> Driver:
         time.sleep(0.01)
 
 
-@scenario("drivers.after-kill", "a driver that was killed locks nobody out, not even at once", quick=1)
+@scenario("drivers.after-kill", "a driver that was killed locks nobody out, not even at once", quick=0)
 def after_kill(trial: Trial) -> None:
     job = with_workers(trial.place.cuts, 2)
     driver = trial.start(job)
@@ -104,7 +104,7 @@ def after_kill(trial: Trial) -> None:
     trial.whole(job)
 
 
-@scenario("terminal.closed", "stderr, stdout and stdin closed from the start: the run goes on", quick=1)
+@scenario("terminal.closed", "stderr, stdout and stdin closed from the start: the run goes on", quick=0)
 def closed_streams(trial: Trial) -> None:
     job = trial.place.cuts
     command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *job.argv(str(trial.out))]

@@ -141,7 +141,7 @@ HARMS: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 @scenario(
-    "disk.harmed-work", "finished work cut short, emptied or lost while no driver runs: found and made again", seeds=8, quick=2
+    "disk.harmed-work", "finished work cut short, emptied or lost while no driver runs: found and made again", seeds=8, quick=1
 )
 def harmed_work(trial: Trial) -> None:
     """The driver is killed in the middle, files of what is finished are harmed, the same command goes on."""
@@ -160,7 +160,7 @@ def harmed_work(trial: Trial) -> None:
     trial.whole(job)
 
 
-@scenario("disk.harmed-shards", "shards, index or table cut short, emptied or lost: written again", seeds=3, quick=1)
+@scenario("disk.harmed-shards", "shards, index or table cut short, emptied or lost: written again", seeds=3, quick=0)
 def harmed_shards(trial: Trial) -> None:
     job = trial.place.cuts
     trial.again(job)
@@ -194,7 +194,7 @@ def harmed_finished(trial: Trial) -> None:
     trial.whole(job)
 
 
-@scenario("disk.torn-ledger", "the ledger's last line torn, as by a power cut: written again", quick=1)
+@scenario("disk.torn-ledger", "the ledger's last line torn, as by a power cut: written again", quick=0)
 def torn_ledger(trial: Trial) -> None:
     job = trial.place.cuts
     driver = trial.start(job)

@@ -18,7 +18,7 @@ def kill_demo(trial: Trial) -> None:
     random_kills(trial, trial.place.demo)
 
 
-@scenario("kill.cuts", "the chain without models, the same, more kills a run", seeds=6, quick=2)
+@scenario("kill.cuts", "the chain without models, the same, more kills a run", seeds=6, quick=1)
 def kill_cuts(trial: Trial) -> None:
     random_kills(trial, trial.place.cuts, most=5)
 
@@ -70,7 +70,7 @@ def hit(trial: Trial, driver: Driver, victim: str) -> None:
         trial.killed(driver)
 
 
-@scenario("kill.pack", "the driver killed while it writes shards", seeds=2, quick=1)
+@scenario("kill.pack", "the driver killed while it writes shards", seeds=2, quick=0)
 def kill_pack(trial: Trial) -> None:
     """Packing takes a fraction of a second: the moments are spread over it by watching the folder it fills."""
     job = trial.place.cuts

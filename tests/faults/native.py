@@ -86,13 +86,13 @@ def poison(trial: Trial) -> None:
     only_one_pays(trial, with_workers(trial.place.cuts, 2), how, "WorkerDied", shows=shows)
 
 
-@scenario("stage.greedy", "a stage that takes far more memory than it may: killed with a message, the machine is safe", quick=1)
+@scenario("stage.greedy", "a stage that takes far more memory than it may: killed with a message, the machine is safe", quick=0)
 def greedy(trial: Trial) -> None:
     more = ("--worker-memory", "0.7")
     only_one_pays(trial, trial.place.cuts, "greedy", "OutOfMemory", shows="may use 0.70 GiB", megabytes=1500, more=more)
 
 
-@scenario("stage.leaks", "a stage that leaks with every clip: its worker is replaced between clips, no clip pays", quick=1)
+@scenario("stage.leaks", "a stage that leaks with every clip: its worker is replaced between clips, no clip pays", quick=0)
 def leaks(trial: Trial) -> None:
     job = trial.place.cuts
     env = order(trial, "leak", "film-", 120)

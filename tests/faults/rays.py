@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +85,7 @@ CLUSTER_VICTIMS = ("node", "raylet", "actor", "worker", "driver", "head", "two n
 
 
 @scenario(
-    "kill.cluster", "a cluster of three nodes: a node, a raylet, the head, an actor killed at random moments", seeds=7, quick=0
+    "kill.cluster", "a cluster of three nodes: a node, a raylet, the head, an actor killed at random moments", seeds=7, quick=1
 )
 def kill_cluster(trial: Trial) -> None:
     on_cluster(trial, trial.place.cuts)
@@ -141,3 +143,20 @@ def command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+@scenario("stop.ray", "Ctrl-C or SIGTERM with a local Ray: exit 130 or 143, no raylet left, resumed", seeds=2, quick=0)
+def stop_ray(trial: Trial) -> None:
+    job = on_ray(trial.place.cuts)
+    trial.place.undisturbed(job)
+    driver = trial.start(job)
+    trial.require(driver.until(lambda: driver.done() >= 2), "nothing was done")
+    name, number, wanted = [("Ctrl-C", signal.SIGINT, 130), ("SIGTERM", signal.SIGTERM, 143)][trial.record.seed % 2]
+    os.killpg(driver.process.pid, number) if wanted == 130 else driver.process.send_signal(number)
+    trial.did(f"{name} after {driver.done()} executions")
+    code = trial.ends(driver, 60)
+    trial.require(code == wanted, f"exit code {code}, expected {wanted}")
+    trial.require("same command" in driver.said() and "Traceback" not in driver.said(), "it does not say how to go on")
+    trial.gone(30)
+    trial.again(job)
+    trial.whole(job)

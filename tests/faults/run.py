@@ -59,9 +59,8 @@ def main(
         shutil.rmtree(folder, ignore_errors=True)
     console.print(table({name: known[name].promise for name in wanted}, records))
     broken = sum(bool(record.broken) for record in records)
-    console.print(
-        f"{len(records)} trials in {sum(record.wall_s for record in records):.0f} s, {broken} broken promises; every trial: {out}"
-    )
+    seconds = sum(record.wall_s for record in records)
+    console.print(f"{len(records)} trials in {seconds:.0f} s, {broken} broken promises; every trial: {out}")
     raise typer.Exit(1 if broken else 0)
 
 
