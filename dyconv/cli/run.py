@@ -92,7 +92,7 @@ def run_job(recipe: str, manifest: Path, out: str, options: RunOptions) -> int:
     except KeyboardInterrupt as stop:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second one must not break into the end
-        console.print(f"{stop or 'interrupted'}: what is finished stays, the same command goes on from here")
+        console.print(f"{str(stop) or 'interrupted'}: what is finished stays, the same command goes on from here")
         return 143 if str(stop) else 130
 
 
