@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -94,6 +96,7 @@ class ShardDataset(IterableDataset[Any]):
         _check_encoder(self.index, encoder_hash)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that live on
         self._verified: set[str] = set()
+        self._hashed: dict[str, Future[str]] = {}  # of shards that are read next, by name
 
     def set_epoch(self, epoch: int) -> None:
         """Choose another order, the same on every rank: call it on all of them before each epoch."""
@@ -109,13 +112,38 @@ class ShardDataset(IterableDataset[Any]):
         return mine[worker.id :: worker.num_workers] if worker else mine
 
     def __iter__(self) -> Iterator[Any]:
-        samples: Iterator[Sample] = (sample for number in self.shards() for sample in self._read(number))
+        samples: Iterator[Sample] = (sample for number in self._hashed_ahead() for sample in self._read(number))
         if self.shuffle:
             worker = get_worker_info()
             place = f"{self.rank}/{worker.id if worker else 0}"
             rng = random.Random(f"{self.seed}/{int(self._epoch)}/{place}")
             samples = shuffle_buffer(bufsize=self.shuffle, initial=self.shuffle, rng=rng)(samples)
         yield from map(self.transform, samples) if self.transform else samples
+
+    def _hashed_ahead(self) -> Iterator[int]:
+        """`shards()`, while threads hash the one that comes next: hashing takes as long as reading."""
+        numbers = self.shards()
+        if self.store.remote:
+            yield from numbers
+            return
+        threads = ThreadPoolExecutor(2, "sha256")
+        try:
+            for number, following in zip_longest(numbers, numbers[1:]):
+                for shard in self._families(number, following):
+                    path = Path(self.store.root) / FOLDER / shard.name
+                    if shard.name not in self._verified | self._hashed.keys():
+                        self._hashed[shard.name] = threads.submit(sha256_of, path)
+                yield number
+        finally:
+            threads.shutdown(wait=False)  # not cancelled: another iterator may wait for the same shard
+            self._hashed.clear()
+
+    def _families(self, *numbers: int | None) -> Iterator[Shard]:
+        """The tars of some shards, in the order in which they are opened."""
+        for number in numbers:
+            if number is not None:
+                yield from [self.index.motion[number]] if self.motion else []
+                yield self.index.clips[number]
 
     def _read(self, number: int) -> Iterator[Sample]:
         """Samples of one shard, with their motion."""
@@ -184,7 +212,8 @@ class ShardDataset(IterableDataset[Any]):
         if size != shard.bytes:
             raise ShardError(f"{shard.name} has {size} bytes, its index says {shard.bytes}", hint=_HINT)
         if shard.name not in self._verified:
-            if sha256_of(path) != shard.sha256:
+            ahead = self._hashed.pop(shard.name, None)
+            if (ahead.result() if ahead else sha256_of(path)) != shard.sha256:
                 raise ShardError(f"{shard.name} is not what its index says: other sha256", hint=_HINT)
             self._verified.add(shard.name)
 
