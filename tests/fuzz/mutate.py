@@ -9,6 +9,7 @@ import random
 import re
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 _HUGE = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
@@ -236,7 +237,7 @@ def compressed(data: bytes, rng: random.Random) -> bytes:
     import gzip
     import lzma
 
-    return rng.choice((gzip.compress, bz2.compress, lzma.compress))(data)
+    return rng.choice((partial(gzip.compress, mtime=0), bz2.compress, lzma.compress))(data)
 
 
 def zip_field(data: bytes, rng: random.Random) -> bytes:

@@ -9,7 +9,8 @@ from tests.fuzz.target import Target
 
 GROUPS: Mapping[str, tuple[Target, ...]] = {
     "text": targets_text.TARGETS,
-    "shards": targets_shards.TARGETS,
+    "shards": targets_shards.BUILDS,
+    "releases": targets_shards.RELEASES,
     "media": targets_media.TARGETS,
 }
 TARGETS: Mapping[str, Target] = {target.name: target for group in GROUPS.values() for target in group}

@@ -205,7 +205,7 @@ def _pull_part(name: str) -> Callable[[Path, bytes], object]:
 
 
 _TABLES = ("clips", "turns", "people", "sources", "splits", "assets")
-TARGETS = (
+BUILDS = (
     Target("index", "json", _index, _read_index, seeds=150),
     Target("tar_loader", "tar", _tar("clips"), _load, seeds=100),
     Target("tar_check", "tar", _tar("clips"), _check(deep=False), seeds=100),
@@ -214,6 +214,8 @@ TARGETS = (
     Target("tar_packed", "tar", _tar("clips"), _packed, seeds=60),
     Target("tar_library", "tar", _tar("clips"), _library, seeds=60),
     Target("clip_table", "parquet", _table, _read_table, seeds=60),
+)
+RELEASES = (
     Target("release", "json", _of_release("release.json"), _read_release("release.json"), seeds=30),
     *(
         Target(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -99,10 +100,11 @@ ALLOWED: dict[tuple[str, str], str] = {
 }
 
 
-def modules() -> Iterator[tuple[str, ast.AST]]:
-    for top in ("dyconv", "training", "pipelines"):
-        for path in sorted((ROOT / top).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+@cache
+def modules() -> tuple[tuple[str, ast.AST], ...]:
+    """(path from the root, syntax tree) of all code that is not a test."""
+    paths = [path for top in ("dyconv", "training", "pipelines") for path in sorted((ROOT / top).rglob("*.py"))]
+    return tuple((path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())) for path in paths)
 
 
 def name_of(node: ast.AST) -> str | None:
