@@ -76,8 +76,12 @@ def end(trial: Trial, driver: Driver, *, lost_cluster: bool = False) -> None:
     else:
         trial.require(code == 0, f"exit code {code}, expected 0")
     if lost_cluster and code != 0:
-        trial.record.message = next((line for line in driver.said().splitlines() if line.startswith("error")), "")
-        trial.require("same command" in driver.said(), "it does not say how to go on")
+        # Where the GCS is gone, Ray itself ends the driver after a minute, in its own words.
+        words = ("error", "failed to connect to gcs")
+        said = [line for line in driver.said().splitlines() if any(word in line.lower() for word in words)]
+        trial.record.message = said[0][:300] if said else ""
+        trial.require(said, "it does not say why it ended")
+        trial.require("Traceback" not in driver.said(), "a traceback was shown")
     trial.gone(60)
 
 
