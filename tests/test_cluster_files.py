@@ -36,7 +36,7 @@ def locked(package: str) -> str:
     return found[1]
 
 
-# What KubeRay 1.5 and Kubernetes take, as far as these files could use it. Anything else is a typo.
+# What KubeRay and Kubernetes take, as far as these files could use it. Anything else is a typo.
 
 
 def closed(required: str = "", **fields: Any) -> dict[str, Any]:
