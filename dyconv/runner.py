@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from dyconv import __version__
 from dyconv.errors import StoreError, TooManyFailures, UsageError
-from dyconv.funnel import MANIFEST, Funnel, funnel_table, make_funnel
-from dyconv.ledger import RUN_FILE, Event, LedgerWriter, SourceLog, State, stream_ledger
+from dyconv.funnel import MANIFEST, Funnel, count_funnel, funnel_table
+from dyconv.ledger import RUN_FILE, Event, LedgerWriter, State
 from dyconv.logs import AS_USUAL, LogOptions
 from dyconv.manifest import BadRow, Row, read_manifest
 from dyconv.mend import Harmed, reopen
@@ -31,6 +31,7 @@ from dyconv.models.registry import require
 from dyconv.recipe import Recipe
 from dyconv.records import Clip, Source, dump, source_clip
 from dyconv.run_lock import RunLock
+from dyconv.standings import read_standings
 from dyconv.store import Store, sha256_of
 from dyconv.task import Notice, Plan, Task, make_plan, source_fingerprint, story_fingerprint
 from dyconv.tombstones import lists_for
@@ -152,7 +153,7 @@ def _run(
         sweep_scratch(store)
         plan = make_plan(recipe, recipe_file)
         stories = {row.id: _story(row, plan) for row in rows}
-        before = {log.id: _Before(log.fp if log.complete else None, len(log.failed())) for log in stream_ledger(store)}
+        before = {name: _Before(story, failed) for name, story, failed in read_standings(store).stories()}
         todo = [row for row in rows if not _complete(before.get(row.id), stories[row.id], options.retry_failed)]
         driver = _Driver(store, recipe, plan, options, console)
         driver.tell_start(rows, todo, before)
@@ -321,15 +322,10 @@ class _Driver:
 
     def finish(self, executed: int) -> RunSummary:
         """Make the funnel of everything the ledger holds, write it, show it."""
-        failed = 0
-
-        def counted() -> Iterator[SourceLog]:
-            nonlocal failed
-            for log in stream_ledger(self.store):
-                failed += len(log.failed())
-                yield log
-
-        funnel = make_funnel(counted(), {step.stage.name: step.level for step in self.plan.steps})
+        found = read_standings(self.store)
+        failed = sum(count for _, _, count in found.stories())
+        funnel = count_funnel(found, {step.stage.name: step.level for step in self.plan.steps})
+        del found
         data = json.dumps(funnel.to_json(), indent=2).encode() + b"\n"
         if executed or not self.store.exists(FUNNEL_FILE):
             self.store.write_bytes(FUNNEL_FILE, data)
@@ -349,8 +345,7 @@ def _bad_row(row: BadRow) -> Event:
 
 def kept_clips(store: Store) -> Iterator[Clip]:
     """The record of every kept clip of an output folder, by id."""
-    events = (event for log in stream_ledger(store) for event in log.kept())
-    yield from read_clips(store, sorted(events, key=lambda event: event.id))
+    yield from read_clips(store, list(read_standings(store).kept()))
 
 
 def _pack(store: Store, recipe: Recipe, console: Console | None) -> None:
