@@ -9,12 +9,12 @@ from tests.faults.rays import on_ray
 from tests.faults.scenario import Trial, scenario
 
 LENGTHS = {"20 minutes": 2, "2 hours": 12}  # in pieces of ten minutes
-GROWTH = 1.25  # of the largest worker, from 20 minutes to 2 hours
+GROWTH = 0.1  # GiB, of the largest worker from 20 minutes to 2 hours: tables of packets and cuts. The sound alone is 0.43 GiB
 
 
 @scenario(
     "long.object-store",
-    "a film of 2 hours, an object store of 200 MB: done, and no worker larger than with 20 minutes",
+    "a film of 2 hours, an object store of 200 MB: done, and its largest worker at most 100 MB larger than with 20 minutes",
     quick=0,
 )
 def long_film(trial: Trial) -> None:
@@ -37,5 +37,5 @@ def long_film(trial: Trial) -> None:
             trial.did(f"{name}: largest worker {found[name]:.2f} GiB")
         trial.record.complete = True
     trial.record.found |= {"largest_worker_gib": found, "object_store_bytes": STORE}
-    trial.require(found["2 hours"] <= GROWTH * found["20 minutes"], f"memory grows with length: {found}")
+    trial.require(found["2 hours"] <= found["20 minutes"] + GROWTH, f"memory grows with length: {found}")
     trial.gone()
