@@ -33,7 +33,7 @@ def mutated(data: bytes, kind: str, seed: int) -> bytes:
         choices: tuple[Mutation, ...] = (*_BYTES, *(STRUCTURAL.get(kind, ()) * 3))
         try:
             data = rng.choice(choices)(data, rng)
-        except (ValueError, IndexError, struct.error, UnicodeError, RecursionError):
+        except (ValueError, LookupError, TypeError, AttributeError, struct.error, RecursionError):
             data = flip(data, rng)  # an earlier change left nothing of the structure
     return data
 

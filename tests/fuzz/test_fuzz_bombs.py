@@ -449,6 +449,20 @@ def test_a_pipe_in_place_of_a_file_is_no_endless_read(tmp_path: Path) -> None:
         read_index(Store(tmp_path))
 
 
+@pytest.mark.parametrize("line", [b"null", b" null", b"[]", b"5", b"{}", b'{"id": null}', b'"x"'])
+def test_a_ledger_with_a_line_that_is_no_event_kills_no_process(line: bytes, tmp_path: Path) -> None:
+    """pyarrow's reader of JSON ended the whole process at a line `null`."""
+    from dyconv.standings import read_standings
+    from dyconv.store import Store
+    from tests.fuzz.targets_text import _ledger
+
+    (tmp_path / "ledger").mkdir()
+    for whole in (line + b"\n", line + b"\n" + _ledger(tmp_path), _ledger(tmp_path) + line + b"\n"):
+        (tmp_path / "ledger" / "run.jsonl").write_bytes(whole)
+        with pytest.raises(StoreError, match="is not an event"):
+            read_standings(Store(tmp_path))
+
+
 _BREAKS: tuple[Callable[[bytes], bytes], ...] = (
     lambda _: b"[" * 100_000,
     lambda data: data[: len(data) // 2],
