@@ -31,7 +31,7 @@ quality: $(STAMP)
 	@$(PY) -m pipelines.quality --out out/quality
 
 test: $(STAMP) lint
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	@.venv/bin/ruff check .

@@ -235,6 +235,16 @@ def _fits(value: Any, like: Any) -> bool:
     return isinstance(value, like) and not (isinstance(value, bool) or value != value)
 
 
+def forget_unfinished(store: Store) -> None:
+    """Remove what a driver said last that was killed. For whoever holds the run's lock: nobody else is at work then."""
+    try:
+        said = read_live(store)
+    except StoreError:
+        said = {"state": "running"}
+    if said is not None and said["state"] == "running":
+        store.discard(FILE)
+
+
 def driver_gone(live: Mapping[str, Any]) -> bool:
     """Whether the process that wrote it is known to have ended: it ran on this machine and is not there any more."""
     driver = live["driver"]

@@ -24,6 +24,7 @@ from dyconv import __version__
 from dyconv.errors import StoreError, TooManyFailures, UsageError
 from dyconv.funnel import MANIFEST, Funnel, count_funnel, funnel_table
 from dyconv.ledger import RUN_FILE, Event, LedgerWriter, State
+from dyconv.live import forget_unfinished
 from dyconv.logs import AS_USUAL, LogOptions
 from dyconv.manifest import BadRow, Row, read_manifest
 from dyconv.mend import Harmed, reopen
@@ -277,6 +278,7 @@ class _Driver:
             ledger.add(Event(name, name, State.REMOVED) for name in removed)
             ledger.add(begun)
             if backend is None:
+                forget_unfinished(self.store)
                 return
             tasks = (Task(source_clip(source), 0, source_fingerprint(source)) for source in sources)
             with closing(backend), closing(backend.run(tasks, len(sources))) as items, watched(watchers()) as following:

@@ -242,3 +242,14 @@ def test_a_process_that_is_there_is_told_from_one_that_is_gone(tmp_path: Path) -
     assert driver_gone({"driver": {**found["driver"], "began": found["driver"]["began"] - 1}}), "its number was given anew"
     assert not driver_gone({"driver": {**found["driver"], "place": "another machine", "process": 1 << 22}})
     assert not list(read_events(store)) and read_live(Store(tmp_path / "nothing")) is None
+
+
+def test_what_a_killed_driver_said_last_goes_with_the_next_run_even_if_nothing_is_left_to_do(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.csv", ["ok-1"])
+    run(recipe(), manifest, str(tmp_path / "out"), RunOptions(workers=0))
+    said = tmp_path / "out" / FILE
+    run(recipe(), manifest, str(tmp_path / "out"), RunOptions(workers=0))
+    assert '"finished"' in said.read_text()
+    said.write_text(said.read_text().replace('"finished"', '"running"'))
+    assert run(recipe(), manifest, str(tmp_path / "out"), RunOptions(workers=0)).executed == 0
+    assert not said.exists()
