@@ -83,6 +83,8 @@ def run_job(recipe: str, manifest: Path, out: str, options: RunOptions) -> int:
     from dyconv.runner import run as run_recipe
 
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # what is ignored in the background stays so
+        signal.signal(signal.SIGINT, _interrupted)
     loaded = recipes.load(recipe)
     file = str(Path(recipe).absolute()) if recipes.is_file(recipe) else None
     width = None if sys.stderr.isatty() else 140  # a log's tables are not squeezed
@@ -99,3 +101,9 @@ def run_job(recipe: str, manifest: Path, out: str, options: RunOptions) -> int:
 def _terminated(number: int, frame: object) -> None:
     """What Kubernetes and batch systems send before they kill: end as after Ctrl-C."""
     raise KeyboardInterrupt("terminated")
+
+
+def _interrupted(number: int, frame: object) -> None:
+    """Ctrl-C. From here on the end is near and bounded: pressed again in a hurry, it must not break into it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
