@@ -9,7 +9,6 @@ other. This is the one place where exceptions are caught.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dyconv import __version__, logs
+from dyconv.bounds import parse_json
 from dyconv.disk import disk_error
 from dyconv.errors import DyconvError, MachineError, StoreError
 from dyconv.ledger import Event, State
@@ -131,7 +131,7 @@ class Worker:
         done = read_done(self.store, folder, there)
         if done is not None:
             return Result(fp, done[0], done[1], reused=True)
-        failure = _read_json(self.store, f"{folder}/failed.json") if "failed.json" in there else None
+        failure = _read_failure(self.store, folder) if "failed.json" in there else None
         if failure is not None and (failure["run"] == self.run or not self.retry_failed):
             return Result(fp, (), failure["seconds"], failure, reused=failure["run"] != self.run)
         self.store.trim()  # nothing of an earlier execution is in use any more
@@ -247,7 +247,7 @@ def _outcome_json(outcome: Clip | Drop) -> dict[str, Any]:
 
 def _read_json(store: Store, path: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(store.read_bytes(path))
+        found = parse_json(store.read_bytes(path))
     except (StoreError, FileNotFoundError, ValueError):  # a damaged note is as good as none: the work is done again
         return None
     return found if isinstance(found, dict) else None
@@ -320,7 +320,7 @@ def _record(event: Event) -> str:
 
 def _clip_in(store: Store, record: bytes, wanted: str) -> Clip:
     try:
-        found = json.loads(record)
+        found = parse_json(record)
     except ValueError:
         found = None
     for outcome in _outcomes(found):
@@ -331,10 +331,25 @@ def _clip_in(store: Store, record: bytes, wanted: str) -> Clip:
 
 def read_failed_clip(store: Store, folder: str) -> Clip:
     """The record that the stage of this work folder failed on."""
-    failure = _read_json(store, f"{folder}/failed.json")
+    failure = _read_failure(store, folder)
     if failure is None:
-        raise StoreError(f"{folder} in {store} is gone", hint=REBUILD)
+        raise StoreError(f"the record of the failure in {folder} in {store} is gone or damaged", hint=REBUILD)
     return Clip.from_json(failure["clip"])
+
+
+def _read_failure(store: Store, folder: str) -> dict[str, Any] | None:
+    """What `_fail` wrote, or None where there is none or it is damaged."""
+    failure = _read_json(store, f"{folder}/failed.json")
+    texts, seconds = ("type", "message", "traceback", "run"), (failure or {}).get("seconds", -1)
+    if failure is None or not all(isinstance(failure.get(name), str) for name in texts):
+        return None
+    if type(seconds) not in (int, float) or not 0 <= seconds < 1e9:
+        return None
+    try:
+        Clip.from_json(failure.get("clip"))
+    except ValueError:
+        return None
+    return failure
 
 
 def new_scratch(store: Store) -> Path:
