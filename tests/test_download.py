@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -216,7 +217,7 @@ def test_429_for_long_is_left_for_later_and_nobody_asks_that_host(server, media,
         (PAGE % b"sign up", "video/mp4"),
         (b'{"error": "gone"}', "application/json"),
         (b"\x00\x00\x00\x18ftypisom" + bytes(5000), "video/mp4"),
-        (os.urandom(4000), "video/mp4"),
+        (random.Random(3).randbytes(4000), "video/mp4"),
         (b"GIF89a", "image/gif"),
     ],
 )
