@@ -18,6 +18,7 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from dyconv.errors import UsageError
 from dyconv.infp.mark import COMMENT, append_mark
+from dyconv.media.x264 import SAME_EVERYWHERE, THREADS
 from dyconv.store import fsync_path
 from dyconv.time import FPS
 
@@ -25,8 +26,6 @@ SOUND_RATE = 48_000
 SOUND_PER_FRAME = SOUND_RATE // FPS
 _BT709 = 1  # FFmpeg's number of BT.709 for matrix, primaries and transfer alike
 _LIMITED = 1  # and of video range
-_THREADS = 2  # fixed: x264's output depends on the number of threads, and frames must not depend on the machine
-_SMALL = 128  # px below which x264's macroblock tree reads what it never wrote: the same frames then give other films
 _SCALING = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
 
 
@@ -62,8 +61,8 @@ class Film:
         context = self._video.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
-        context.thread_count = _THREADS
-        self._video.options = {"preset": "medium", "crf": str(crf), **({"x264-params": "mbtree=0"} if side < _SMALL else {})}
+        context.thread_count = THREADS
+        self._video.options = {"preset": "medium", "crf": str(crf), "x264-params": SAME_EVERYWHERE}
         self._sound: Any = None
         if channels:
             self._sound = self._container.add_stream("aac", rate=SOUND_RATE, layout=self._layout)

@@ -21,9 +21,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from dyconv.errors import StoreError
 from dyconv.media.own import named, opened_video
 from dyconv.media.splice import OWN_ID, Piece, join, packets_between
+from dyconv.media.x264 import SAME_EVERYWHERE, THREADS
 from dyconv.time import FPS
-
-_THREADS = 2  # fixed: x264's output depends on the number of threads, and bytes must not depend on the machine
 
 _CRF = 18  # of what has to be encoded a second time
 _MP4 = {"fflags": "+bitexact", "movflags": "+faststart"}
@@ -190,15 +189,15 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = Fraction(1, FPS)
         stream.codec_context.time_base = Fraction(1, FPS)
-        stream.codec_context.thread_count = _THREADS
+        stream.codec_context.thread_count = THREADS
         stream.codec_context.flags |= av.codec.context.Flags.closed_gop
         if like is not None and not like.format.is_rgb:
             stream.codec_context.colorspace = like.colorspace
             stream.codec_context.color_primaries = like.color_primaries
             stream.codec_context.color_trc = like.color_trc
-        stream.options = {"preset": preset, "crf": str(crf), "forced-idr": "1", "g": str(10 * FPS), "a53cc": "0"}
-        if own_sets:
-            stream.options = {**stream.options, "x264-params": f"sps-id={OWN_ID}"}
+        params = f"{SAME_EVERYWHERE}:sps-id={OWN_ID}" if own_sets else SAME_EVERYWHERE
+        own = {"preset": preset, "crf": str(crf), "x264-params": params}
+        stream.options = {**own, "forced-idr": "1", "g": str(10 * FPS), "a53cc": "0"}
         self._stream = stream
         self._scaler = VideoReformatter()
 

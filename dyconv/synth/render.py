@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from dyconv.media.audio import write_audio
+from dyconv.media.x264 import SAME_EVERYWHERE, THREADS
 from dyconv.synth.layouts import Panel, panels, paste, stage, toned, tones
 from dyconv.synth.motion import Motion
 from dyconv.synth.puppet import Portrait, Puppet
@@ -22,7 +23,6 @@ from dyconv.truth import FILE_NAME, Truth, TruthFace, TruthTurn, write_truth
 SOUNDS = {"aac": "mp4", "flac": "mkv", "pcm": "mov"}  # sound codec -> container
 _AAC_RATE = 48_000
 _BOX_S = 0.2  # seconds between truth boxes
-_THREADS = 2  # fixed: x264's bytes depend on the number of threads
 
 
 class Picture(Protocol):
@@ -164,9 +164,9 @@ class _Writer:
         video = self._container.add_stream("libx264", rate=self._fps)
         video.width, video.height, video.pix_fmt = conversation.width, conversation.height, "yuv420p"
         video.codec_context.time_base = 1 / self._fps
-        video.codec_context.thread_count = _THREADS
+        video.codec_context.thread_count = THREADS
         video.codec_context.flags |= av.codec.context.Flags.bitexact
-        video.options = {"preset": "veryfast", "crf": "18"}
+        video.options = {"preset": "veryfast", "crf": "18", "x264-params": SAME_EVERYWHERE}
         self._video = video
         self._rate = _AAC_RATE if sound == "aac" else SAMPLE_RATE
         self._samples = _upsampled(conversation.mix, self._rate // SAMPLE_RATE)
