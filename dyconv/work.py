@@ -9,7 +9,6 @@ other. This is the one place where exceptions are caught.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import socket
 import tempfile
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from dyconv import __version__, logs
 from dyconv.bounds import parse_json
@@ -386,10 +387,10 @@ def _old(item: Path) -> bool:
 
 
 def _alive(pid: int) -> bool:
+    """Whether a process goes on; one that has ended and that nobody has asked about yet does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True

@@ -185,7 +185,9 @@ def harmed_finished(trial: Trial) -> None:
     name, (pattern, harm) = list(HARMS.items())[(3 * trial.record.seed) % len(HARMS)]
     if trial.record.seed % 2:
         name, pattern, harm = "a flipped bit in an asset", "*.mp4", flip
-    kept = [path for path in (trial.out / "work").rglob(pattern) if path.parts[-4] in ("clips", "misbehave")]
+    # What the dataset is made of: assets of clips, and the last stage's notes. Notes of earlier stages are not needed again.
+    stages = ("misbehave",) if pattern == "done.json" else ("clips", "misbehave")
+    kept = [path for path in (trial.out / "work").rglob(pattern) if path.parts[-4] in stages]
     for path in trial.chance.sample(sorted(kept), 2):
         harm(path)
         trial.did(f"{name}: {path.relative_to(trial.out).parts[1]}/.../{path.name}")
