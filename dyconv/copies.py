@@ -11,6 +11,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from dyconv.processes import alive
+
 _PREFIX = "dyconv-cache-"
 _LIMIT = 2 * 2**30  # bytes a worker keeps between two tasks: what one clip needs from stage to stage, not the whole dataset
 
@@ -111,17 +113,7 @@ def sweep_copies() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}{socket.gethostname()}-*"):
         owner = folder.name.removeprefix(f"{_PREFIX}{socket.gethostname()}-").partition("-")[0]
         try:
-            if owner.isdigit() and not folder.is_symlink() and folder.stat().st_uid == os.getuid() and not _alive(int(owner)):
+            if owner.isdigit() and not folder.is_symlink() and folder.stat().st_uid == os.getuid() and not alive(int(owner)):
                 shutil.rmtree(folder, ignore_errors=True)
         except FileNotFoundError:
             continue  # another process was quicker
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

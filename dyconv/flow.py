@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dyconv.ledger import Event, State
-from dyconv.task import Kind, Notice
+from dyconv.task import DEATHS, TROUBLES, Kind, Notice
 
 LAST = 20  # failures and notices that are remembered
-_DEATHS = (Kind.DIED, Kind.HUNG, Kind.MEMORY, Kind.LOST)
-_TOLD = (*_DEATHS, Kind.RECYCLED, Kind.STALLED)
 
 
 @dataclass
@@ -78,14 +76,19 @@ class Flow:
         """How much of the sources that are begun is done, in sources."""
         return sum(source.ended / source.items for source in self._open.values())
 
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """Of each stage: how many items wait for it, and how many a worker has."""
+        at_work = Counter(notice.stage for notice, _ in self.begun.values())
+        return {name: (max(0, row.entered - row.left - at_work[name]), at_work[name]) for name, row in self.stages.items()}
+
     def notice(self, notice: Notice, now: float) -> None:
-        if notice.kind in _TOLD:
+        if notice.kind in TROUBLES:
             self.notices.appendleft((notice, now))
         if notice.kind is Kind.BEGUN:
             self._free(notice.worker)
             self.begun[notice.worker] = (notice, now)
             self._doing[notice.stage, notice.clip] = notice.worker
-        elif notice.kind in _DEATHS or notice.kind is Kind.RECYCLED:
+        elif notice.kind in DEATHS or notice.kind is Kind.RECYCLED:
             self._free(notice.worker)
 
     def _free(self, worker: str) -> None:

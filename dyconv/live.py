@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -152,15 +152,16 @@ class LiveFile:
     def _stages(self, now: float) -> list[dict[str, Any]]:
         since, before = self._samples[0]
         span = max(now - since, 1e-9)
-        at_work = Counter(notice.stage for notice, _ in self._flow.begun.values())
+        queues = self._flow.queues()
         rows = []
         for name, row in self._flow.stages.items():
             executed, media = before.get(name, (0, 0.0))
+            waiting, at_work = queues[name]
             rows.append(
                 {
                     "stage": name,
-                    "waiting": max(0, row.entered - row.left - at_work[name]),
-                    "at_work": at_work[name],
+                    "waiting": waiting,
+                    "at_work": at_work,
                     **{what: getattr(row, what) for what in ("passed", "dropped", "failed", "reused")},
                     "seconds": round(row.seconds, 3),
                     "media_seconds": round(row.media, 3),

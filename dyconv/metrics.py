@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,7 +22,7 @@ from dyconv.errors import DyconvError, UsageError
 from dyconv.flow import Flow
 from dyconv.ledger import Event, State
 from dyconv.store import Store
-from dyconv.task import Kind, Notice
+from dyconv.task import DEATHS, Kind, Notice
 
 FILE = "metrics.prom"
 _LOG = logging.getLogger(__name__)
@@ -31,7 +30,6 @@ _WRITE_S = 15.0
 _MIRROR_S = 5.0
 _SETTLE_S = 0.5  # a tick comes with every item: gauges need not follow each
 _BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560)
-_DEATHS = (Kind.DIED, Kind.HUNG, Kind.MEMORY, Kind.LOST)
 
 
 class RayGauge(Protocol):
@@ -102,7 +100,7 @@ class Series:
             for direction in ("in", "out"):
                 self.media.labels(stage, direction)
             self.items.labels(stage, "failed", "")
-            for kind in _DEATHS:
+            for kind in DEATHS:
                 self.deaths.labels(kind, stage)
         for state in ("busy", "idle"):
             self.workers.labels(state)
@@ -188,7 +186,7 @@ class Metrics:
         elif notice.kind is Kind.RECYCLED:
             self._workers.discard(notice.worker)
             self.series.recycled.inc()
-        elif notice.kind in _DEATHS:
+        elif notice.kind in DEATHS:
             self._workers.discard(notice.worker)
             self.series.deaths.labels(notice.kind, notice.stage or "").inc()
 
@@ -229,14 +227,13 @@ class Metrics:
         """Bring the gauges up to date."""
         self._settled = now
         series, flow = self.series, self._flow
-        at_work = Tally(notice.stage for notice, _ in flow.begun.values())
-        for name, stage in flow.stages.items():
-            series.at_work.labels(name).set(at_work[name])
-            series.queue.labels(name).set(max(0, stage.entered - stage.left - at_work[name]))
+        for name, (waiting, at_work) in flow.queues().items():
+            series.at_work.labels(name).set(at_work)
+            series.queue.labels(name).set(waiting)
         series.workers.labels("busy").set(len(flow.begun))
         series.workers.labels("idle").set(max(0, len(self._workers) - len(flow.begun)))
-        waiting = max(0, self._about.sources - flow.done - flow.open)
-        for state, count in (("waiting", waiting), ("open", flow.open), ("finished", flow.done)):
+        untouched = max(0, self._about.sources - flow.done - flow.open)
+        for state, count in (("waiting", untouched), ("open", flow.open), ("finished", flow.done)):
             series.sources.labels(state).set(count)
         series.sources.labels("finished_before").set(self._about.finished)
 

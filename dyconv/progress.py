@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from dyconv.flow import Flow
 from dyconv.ledger import Event, State
-from dyconv.task import Kind, Notice
+from dyconv.task import TROUBLES, Notice
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 _LINE_S = 15.0
-_TOLD = frozenset({Kind.DIED, Kind.HUNG, Kind.MEMORY, Kind.LOST, Kind.RECYCLED, Kind.STALLED})
 
 
 class ConsoleProgress:
@@ -37,7 +36,7 @@ class ConsoleProgress:
 
     def note(self, item: Event | Notice) -> None:
         if isinstance(item, Notice):
-            if item.kind in _TOLD:
+            if item.kind in TROUBLES:
                 where = f" at {item.stage} on {item.clip}" if item.stage else ""
                 first = item.detail.partition("\n")[0]
                 self._say(f" {item.worker}{where}: {first}", f"worker {item.kind}", "yellow")

@@ -95,6 +95,10 @@ class Kind(StrEnum):
     STALLED = "stalled"  # there is work, and no worker to give it to; `seconds` is for how long
 
 
+DEATHS = (Kind.DIED, Kind.HUNG, Kind.MEMORY, Kind.LOST)
+TROUBLES = (*DEATHS, Kind.RECYCLED, Kind.STALLED)  # what is told to people
+
+
 @dataclass(frozen=True)
 class Notice:
     """Something that happened to a worker. For logs, metrics and the live state; never part of the ledger."""

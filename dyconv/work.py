@@ -19,13 +19,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from dyconv import __version__, logs
 from dyconv.bounds import parse_json
 from dyconv.disk import disk_error
 from dyconv.errors import DyconvError, MachineError, StoreError
 from dyconv.ledger import Event, State
+from dyconv.processes import alive
 from dyconv.records import Clip, Drop, DropReason, dump
 from dyconv.stages.base import Files, Stage, check_contract
 from dyconv.store import REBUILD, SCRATCH, Store, scratch_prefix
@@ -370,7 +369,7 @@ def sweep_scratch(store: Store) -> None:
         host, _, rest = item.name.removeprefix(prefix).partition(f"{socket.gethostname()}-")
         owner = rest.partition("-")[0]
         if not host and owner.isdigit():
-            stale = not _alive(int(owner))
+            stale = not alive(int(owner))
         else:
             stale = not prefix and _old(item)
         if stale and item.is_dir():
@@ -384,13 +383,3 @@ def _old(item: Path) -> bool:
         return time.time() - item.stat().st_mtime > _STALE_S
     except FileNotFoundError:  # its owner on another machine was quicker
         return False
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process goes on; one that has ended and that nobody has asked about yet does not."""
-    try:
-        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True

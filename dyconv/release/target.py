@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dyconv.bounds import parse_json
 from dyconv.errors import DyconvError, StorageDown, StoreError, UsageError
+from dyconv.processes import alive
 from dyconv.records import dump
 from dyconv.release.checksums import read_checksums
 from dyconv.release.model import CHECKSUMS, RELEASE, is_version, version_key
@@ -217,5 +218,5 @@ def sweep_staging(target: Target) -> None:
     mine = re.compile(re.escape(f"{_STAGING}{socket.gethostname()}-") + r"(\d+)-.*")
     for left in sorted(parent.iterdir()) if parent else []:
         found = mine.fullmatch(left.name)
-        if found and not Path(f"/proc/{found[1]}").exists():
+        if found and not alive(int(found[1])):
             shutil.rmtree(left, ignore_errors=True)
