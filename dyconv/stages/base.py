@@ -109,7 +109,7 @@ class Files:
         self.store = store
         self.folder = folder
         self.scratch = scratch
-        self._new: dict[str, Path] = {}
+        self._new: dict[str, tuple[Path, str]] = {}  # by path in the store: the file, and its sha256
 
     def path(self, clip: Clip, key: Key) -> Path:
         """Local path of an asset the clip carries (written just now or by an earlier stage). Read only.
@@ -121,7 +121,7 @@ class Files:
         if ref is None:
             have = ", ".join(sorted(clip.assets)) or "none"
             raise StoreError(f"clip {clip.id} has no asset {key!s} (it has: {have})")
-        return self._new.get(ref.path) or self.store.local(ref.path, ref.size)
+        return self._new[ref.path][0] if ref.path in self._new else self.store.local(ref.path, ref.size)
 
     def new(self, clip: Clip, key: Key, suffix: str = "") -> Path:
         """A local path to write an asset of the clip to, before `add`.
@@ -135,14 +135,15 @@ class Files:
         assets = dict(clip.assets)
         for key, path in paths:
             ref = Ref(path=f"{self.folder}/{path.name}", sha256=sha256_of(path), size=path.stat().st_size)
-            self._new[ref.path] = path
+            self._new[ref.path] = path, ref.sha256
             assets[key] = ref
         return replace(clip, assets=assets)
 
     def commit(self) -> None:
         """Move everything that was added into the store. Called by the runner, once, when the stage is through."""
-        for target, path in self._new.items():
-            self.store.put(path, target, keep=True)  # the next stage of this clip mostly runs in this process
+        for target, (path, sha256) in self._new.items():
+            # Kept, because the next stage of this clip mostly runs in this process.
+            self.store.put(path, target, keep=True, sha256=sha256)
         self._new.clear()
 
 
