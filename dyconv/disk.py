@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dyconv.errors import MachineError
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOTHING = 256 * 1024  # bytes free on a disk that is called full
 
 
@@ -28,7 +28,7 @@ def disk_error(error: BaseException, doing: str, folder: str | Path | None = Non
             f"the disk{f' of {folder}' if folder else ''} is read-only{told}",
             hint="make it writable, then run the same command again: what is finished stays",
         )
-    if numbers & _FULL or (folder is not None and _nothing_left(folder)):
+    if numbers & FULL or (folder is not None and _nothing_left(folder)):
         return MachineError(
             f"no space left{where}{told}", hint="make room, then run the same command again: what is finished stays"
         )

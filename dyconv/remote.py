@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dyconv.disk import FULL
 from dyconv.errors import StorageDown, StoreError, UsageError
 
 T = TypeVar("T")
@@ -24,7 +25,6 @@ PATIENCE = "DYCONV_STORE_PATIENCE"  # environment: seconds until a storage that 
 TIMEOUT = "DYCONV_STORE_TIMEOUT"  # environment: seconds without a byte until a request counts as failed
 _S3 = ("s3", "s3a")
 _FLAT = (*_S3, "gs", "gcs", "az", "abfs", "abfss", "memory")  # no folders to make before writing
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OURS = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENAMETOOLONG, errno.EMSGSIZE)  # asked for what cannot be
 _NO_LOGIN = (
     "NoCredentialsError",
@@ -284,7 +284,7 @@ def _fetch(fs: Any, url: str, local: Path) -> None:
 def _final(error: Exception, what: str, url: str) -> Exception | None:
     """The error to raise at once, or None where another try may help."""
     told = f"{what} {url} failed: {type(error).__name__}: {error}"
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         return StorageDown(told, hint="make room on this machine's disk (TMPDIR says where copies go), then run again")
     if isinstance(error, PermissionError) or type(error).__name__ in _NO_LOGIN:
         return StorageDown(told, hint="mind the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, ...), the rights and the clock")
